@@ -1,21 +1,25 @@
 //! The file format: one JSON object per line. The first line has the version, the last one the number of records and a
 //! checksum of all lines before it.
 //!
-//! Version 2 adds streamers and calendar feeds. A backup without either is written as
-//! version 1, which older programs can restore.
+//! Version 2 adds streamers and calendar feeds, version 3 what the feeds have delivered. A backup without feeds is
+//! written as version 2, and one without streamers too as version 1, which older programs can restore.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read as _, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::hex;
-use crate::model::{Calendar, Holodule, Logout, Roles, Saved, SavedUser, StoredPassword, Streamer, Tally, TokenId};
+use crate::model::{
+    Calendar, Delivered, DeliveredEvent, Holodule, Logout, Roles, Saved, SavedUser, StoredPassword, Streamer, Tally,
+    TokenId,
+};
 
-/// The version of a backup without records that only [`VERSION`] has.
+/// The version of a backup without records.
 const BASE_VERSION: u32 = 1;
 /// The latest version.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The longest line, in bytes. A MongoDB document has at most 16 MiB; JSON escapes make it longer.
 const LINE_LIMIT: u64 = 128 << 20;
 
@@ -33,6 +37,7 @@ enum RecordLine {
     User(UserRecord),
     Streamer(Box<Streamer>),
     Calendar(Box<Calendar>),
+    Delivered { calendar: String, events: BTreeMap<String, DeliveredEvent> },
     End(Trailer),
 }
 
@@ -69,6 +74,9 @@ pub struct Trailer {
     /// Number of calendar feeds. Missing in backups of older versions.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub calendars: u64,
+    /// Number of calendar feeds that have delivered events. Missing in backups of older versions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub delivered: u64,
     /// Whether all records were read from one snapshot.
     pub consistent: bool,
     /// Number of documents that could not be read and were left out.
@@ -124,11 +132,14 @@ impl<W: Write> BackupWriter<W> {
     /// Writes one record, and the first line before the first record, which determines the version.
     ///
     /// # Errors
-    /// Those of the writer; [`io::ErrorKind::InvalidInput`] for a record of version 2 after the first of version 1.
+    /// Those of the writer; [`io::ErrorKind::InvalidInput`] for a record of a later version than the first.
     pub fn record(&mut self, saved: Saved) -> io::Result<()> {
-        let needed = if saved.is_of_version_2() { VERSION } else { BASE_VERSION };
+        let needed = saved.version();
         if self.begin(needed)? < needed {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record of version 2 is not among the first"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a record of a later version is not among the first",
+            ));
         }
         self.tally.count(&saved);
         self.line(&match saved {
@@ -147,6 +158,7 @@ impl<W: Write> BackupWriter<W> {
             }),
             Saved::Streamer(streamer) => RecordLine::Streamer(streamer),
             Saved::Calendar(calendar) => RecordLine::Calendar(calendar),
+            Saved::Delivered(calendar, delivered) => RecordLine::Delivered { calendar, events: delivered.events },
         })
     }
 
@@ -156,9 +168,10 @@ impl<W: Write> BackupWriter<W> {
     /// Those of the writer.
     pub fn finish(mut self, consistent: bool, unreadable: u64) -> io::Result<(W, Trailer)> {
         self.begin(BASE_VERSION)?;
-        let Tally { users, holodules, logouts, streamers, calendars } = self.tally;
+        let Tally { users, holodules, logouts, streamers, calendars, delivered } = self.tally;
         let sha256 = hex::encode(self.digest.clone().finish().as_ref());
-        let end = Trailer { users, holodules, logouts, streamers, calendars, consistent, unreadable, sha256 };
+        let end =
+            Trailer { users, holodules, logouts, streamers, calendars, delivered, consistent, unreadable, sha256 };
         self.line(&RecordLine::End(end.clone()))?;
         self.out.flush()?;
         Ok((self.out, end))
@@ -238,8 +251,8 @@ impl<R: BufRead> BackupReader<R> {
         let saved = match line {
             RecordLine::End(end) => {
                 let sha256 = hex::encode(self.digest.clone().finish().as_ref());
-                let Trailer { users, holodules, logouts, streamers, calendars, .. } = end;
-                let counted = Tally { users, holodules, logouts, streamers, calendars };
+                let Trailer { users, holodules, logouts, streamers, calendars, delivered, .. } = end;
+                let counted = Tally { users, holodules, logouts, streamers, calendars, delivered };
                 let rest = self.reader.fill_buf()?;
                 if end.sha256 != sha256 || counted != self.tally || !rest.is_empty() {
                     return Err(Damaged::Checksum);
@@ -263,6 +276,7 @@ impl<R: BufRead> BackupReader<R> {
             }),
             RecordLine::Streamer(streamer) => Saved::Streamer(streamer),
             RecordLine::Calendar(calendar) => Saved::Calendar(calendar),
+            RecordLine::Delivered { calendar, events } => Saved::Delivered(calendar, Box::new(Delivered { events })),
         };
         self.digest.update(&bytes);
         self.tally.count(&saved);

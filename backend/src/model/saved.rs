@@ -1,6 +1,6 @@
 //! The records of a backup, independent of the engine.
 
-use super::{Calendar, Holodule, Logout, Roles, StoredPassword, Streamer};
+use super::{Calendar, Delivered, Holodule, Logout, Roles, StoredPassword, Streamer};
 
 /// One record of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,16 +11,23 @@ pub enum Saved {
     Holodule(Box<Holodule>),
     /// A user.
     User(SavedUser),
-    /// A streamer. Engines send them before all other records ([`Saved::is_of_version_2`]).
-    Streamer(Box<Streamer>),
-    /// A calendar feed, without what it has delivered. Engines send them before all other records as well.
+    /// A calendar feed. Engines send all of them before other records ([`Saved::version`]).
     Calendar(Box<Calendar>),
+    /// What the feed with this id has delivered. Engines send it after the feed.
+    Delivered(String, Box<Delivered>),
+    /// A streamer. Engines send them after the feeds, before other records.
+    Streamer(Box<Streamer>),
 }
 
 impl Saved {
-    /// Whether only version 2 of the backup format has such records.
-    pub fn is_of_version_2(&self) -> bool {
-        matches!(self, Self::Streamer(_) | Self::Calendar(_))
+    /// The first version of the backup format that has such records in this program: feeds without what they have
+    /// delivered were in version 2.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::Logout(_) | Self::Holodule(_) | Self::User(_) => 1,
+            Self::Streamer(_) => 2,
+            Self::Calendar(_) | Self::Delivered(..) => 3,
+        }
     }
 }
 
@@ -56,6 +63,8 @@ pub struct Tally {
     pub streamers: u64,
     /// Calendar feeds.
     pub calendars: u64,
+    /// Calendar feeds that have delivered events.
+    pub delivered: u64,
 }
 
 impl Tally {
@@ -67,6 +76,7 @@ impl Tally {
             Saved::User(_) => &mut self.users,
             Saved::Streamer(_) => &mut self.streamers,
             Saved::Calendar(_) => &mut self.calendars,
+            Saved::Delivered(..) => &mut self.delivered,
         };
         *kind = kind.saturating_add(1);
     }

@@ -182,8 +182,9 @@ impl Store {
         }
     }
 
-    /// Sends all streamers, logouts, holodules and users to `records`, in this order. On the embedded engine, a replica set and a sharded cluster
-    /// they are one snapshot; a standalone server is read collection by collection.
+    /// Sends all calendar feeds, streamers, logouts, holodules and users to `records`, in this order. On the embedded
+    /// engine, a replica set and a sharded cluster they are one snapshot; a standalone server is read collection by
+    /// collection.
     ///
     /// # Errors
     /// If the store cannot be read completely, or the receiver is dropped.

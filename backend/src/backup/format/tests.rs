@@ -53,12 +53,47 @@ fn a_calendar_feed_is_read_as_it_was_written() {
         filter: Filter { tags: ["歌".to_owned()].into(), ..Filter::default() },
         created_at: 7,
     };
-    let all: Vec<_> = std::iter::once(Saved::Calendar(Box::new(calendar))).chain(records()).collect();
+    let event = DeliveredEvent {
+        digest: "d".into(),
+        sequence: 1,
+        modified: 2,
+        starts_at: 3,
+        summary: "夜".into(),
+        cancelled_at: Some(4),
+    };
+    let events = [("a@video.holodule.invalid".to_owned(), event)].into();
+    let delivered = Saved::Delivered("0f".into(), Box::new(Delivered { events }));
+    let feeds = [Saved::Calendar(Box::new(calendar)), delivered.clone(), streamer()];
+    let all: Vec<_> = feeds.into_iter().chain(records()).collect();
     let file = write(all.clone());
-    assert!(file.starts_with(b"{\"holodule_backup\":2,"), "older programs reject it");
+    assert!(file.starts_with(b"{\"holodule_backup\":3,"), "older programs reject it");
     let read: Vec<_> = BackupReader::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
     assert_eq!(read, all);
-    assert_eq!(verify(file.as_slice()).unwrap().calendars, 1);
+    let end = verify(file.as_slice()).unwrap();
+    assert_eq!((end.calendars, end.delivered, end.streamers), (1, 1, 1));
+    let mut writer = BackupWriter::new(Vec::new(), 1);
+    writer.record(streamer()).unwrap();
+    assert_eq!(writer.record(delivered).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
+/// Written by the program when that version was the latest.
+#[test]
+fn a_backup_of_version_2_with_a_feed_is_read() {
+    let file = concat!(
+        "{\"holodule_backup\":2,\"created_at\":1}\n",
+        "{\"streamer\":{\"id\":\"1\",\"code\":\"HL0501\",\"name\":null,\"group\":null,\"affiliations\":[],",
+        "\"image_name\":null,\"channel_id\":null,\"is_retired\":null}}\n",
+        "{\"calendar\":{\"id\":\"0f\",\"owner\":\"user01\",\"key_hash\":",
+        "\"60e05bd1b195af2f94112fa7197a5c88289058840ce7c6df9693756bc6250f55\",\"filter\":{},\"created_at\":7}}\n",
+    );
+    let sum = hex::encode(aws_lc_rs::digest::digest(&SHA256, file.as_bytes()).as_ref());
+    let end = format!(
+        "{{\"end\":{{\"users\":0,\"holodules\":0,\"logouts\":0,\"streamers\":1,\"calendars\":1,\"consistent\":true,\"unreadable\":0,\"sha256\":\"{sum}\"}}}}\n"
+    );
+    let file = [file, &end].concat();
+    let read: Vec<_> = BackupReader::new(file.as_bytes()).unwrap().map(Result::unwrap).collect();
+    assert!(matches!(read.as_slice(), [Saved::Streamer(_), Saved::Calendar(_)]), "{read:?}");
+    assert_eq!(verify(file.as_bytes()).unwrap().delivered, 0);
 }
 
 #[test]
@@ -148,8 +183,8 @@ fn a_changed_byte_is_detected_and_errors_show_nothing_of_the_file() {
         }
     }
     assert!(matches!(verify([file.as_slice(), b"x"].concat().as_slice()), Err(Damaged::Checksum)));
-    let later = b"{\"holodule_backup\":3,\"created_at\":1}\n";
-    assert!(matches!(verify(later.as_slice()), Err(Damaged::Version(3))));
+    let later = b"{\"holodule_backup\":4,\"created_at\":1}\n";
+    assert!(matches!(verify(later.as_slice()), Err(Damaged::Version(4))));
     assert!(matches!(verify(b"key,video_id\n".as_slice()), Err(Damaged::NoBackup)));
     let shown = verify(b"{\"holodule_backup\":1,\"created_at\":1}\n{\"user\":\"hush\"}\n".as_slice()).unwrap_err();
     assert_eq!(shown.to_string(), "line 2 cannot be read");

@@ -38,11 +38,16 @@ impl Embedded {
 
 fn send_all(transaction: &ReadTransaction, records: &mpsc::Sender<Saved>) -> Result<BackedUp, redb::Error> {
     let send = |saved| records.blocking_send(saved).map_err(|_| stopped("the receiver of the records was dropped"));
+    for calendar in calendars::saved(transaction)? {
+        let delivered = calendars::delivered(transaction, &calendar.id)?.delivered;
+        let id = calendar.id.clone();
+        send(Saved::Calendar(Box::new(calendar)))?;
+        if !delivered.events.is_empty() {
+            send(Saved::Delivered(id, Box::new(delivered)))?;
+        }
+    }
     for streamer in streamers::all(transaction)? {
         send(Saved::Streamer(Box::new(streamer)))?;
-    }
-    for calendar in calendars::saved(transaction)? {
-        send(Saved::Calendar(Box::new(calendar)))?;
     }
     for logout in logouts::saved(transaction)? {
         send(Saved::Logout(logout))?;
@@ -94,6 +99,8 @@ fn receive_all(
                 users::restore(transaction, user, (random()?, random()?), now)?;
             }
             Saved::Calendar(calendar) => calendars::insert(transaction, &calendar)?,
+            // After its feed, which has delivered nothing until then.
+            Saved::Delivered(id, delivered) => drop(calendars::store_delivered(transaction, &id, 0, *delivered)?),
             Saved::Streamer(streamer) => {
                 let id = random_id().map_err(|error| stopped(&error.to_string()))?;
                 streamers::restore(transaction, *streamer, id)?;

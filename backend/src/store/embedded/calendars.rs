@@ -64,18 +64,26 @@ impl Embedded {
         revision: i64,
         delivered: Delivered,
     ) -> Result<bool, StoreError> {
-        let (id, row) = (id.to_owned(), DeliveredRow { revision: revision.saturating_add(1), delivered });
-        self.write(move |transaction| {
-            let mut table = transaction.open_table(DELIVERED)?;
-            let stored = table.get(id.as_str())?.map(|row| decode::<DeliveredRow>(row.value())).transpose()?;
-            if stored.is_none_or(|stored| stored.revision != revision) {
-                return Ok(false);
-            }
-            table.insert(id.as_str(), encode(&row)?.as_slice())?;
-            Ok(true)
-        })
-        .await
+        let id = id.to_owned();
+        self.write(move |transaction| store_delivered(transaction, &id, revision, delivered)).await
     }
+}
+
+/// Stores what a feed has delivered, if `revision` is still the number of the last write.
+pub(super) fn store_delivered(
+    transaction: &WriteTransaction,
+    id: &str,
+    revision: i64,
+    delivered: Delivered,
+) -> Result<bool, redb::Error> {
+    let mut table = transaction.open_table(DELIVERED)?;
+    let stored = table.get(id)?.map(|row| decode::<DeliveredRow>(row.value())).transpose()?;
+    if stored.is_none_or(|stored| stored.revision != revision) {
+        return Ok(false);
+    }
+    let row = DeliveredRow { revision: revision.saturating_add(1), delivered };
+    table.insert(id, encode(&row)?.as_slice())?;
+    Ok(true)
 }
 
 pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
@@ -151,14 +159,15 @@ fn by_key(transaction: &ReadTransaction, key: &KeyHash) -> Result<Option<(Calend
     if owner.is_none_or(|user| !calendar.is_of(user.id.as_deref())) {
         return Ok(None);
     }
-    let delivered = match transaction.open_table(DELIVERED)?.get(calendar.id.as_str())? {
-        Some(row) => {
-            let DeliveredRow { revision, delivered } = decode(row.value())?;
-            DeliveredRevision { revision, delivered }
-        }
-        None => DeliveredRevision::default(),
-    };
+    let delivered = delivered(transaction, &calendar.id)?;
     Ok(Some((calendar, delivered)))
+}
+
+/// What the feed with this id has delivered.
+pub(super) fn delivered(transaction: &ReadTransaction, id: &str) -> Result<DeliveredRevision, redb::Error> {
+    let Some(row) = transaction.open_table(DELIVERED)?.get(id)? else { return Ok(DeliveredRevision::default()) };
+    let DeliveredRow { revision, delivered } = decode(row.value())?;
+    Ok(DeliveredRevision { revision, delivered })
 }
 
 /// All feeds, as in a backup.

@@ -14,7 +14,7 @@ use mongodb::{ClientSession, Collection};
 use tokio::sync::mpsc;
 
 use super::accounts::{changed_at, seconds, time};
-use super::calendars::calendar;
+use super::calendars::{calendar, delivered};
 use super::holodules::run_to_completion;
 use super::users::{disabled, id, text};
 use super::{
@@ -40,12 +40,13 @@ struct CollectionReader<'a> {
 }
 
 impl CollectionReader<'_> {
-    async fn each(
+    /// Sends the records of each document.
+    async fn each<I: IntoIterator<Item = Saved>>(
         &mut self,
         collection: &str,
         order: Document,
         records: &mpsc::Sender<Saved>,
-        mut saved: impl FnMut(&RawDocumentBuf) -> Option<Saved>,
+        mut saved: impl FnMut(&RawDocumentBuf) -> I,
     ) -> Result<(), StoreError> {
         // Without a read concern, which would contradict the session's.
         let options = CollectionOptions::builder().selection_criteria(primary()).build();
@@ -55,10 +56,10 @@ impl CollectionReader<'_> {
         while let Some(document) =
             self.engine.within(async { cursor.next(&mut self.session).await.transpose() }).await?
         {
-            if let Some(saved) = saved(&document)
-                && records.send(saved).await.is_err()
-            {
-                return Err(StoreError::Failed("the receiver of the records was dropped".to_owned()));
+            for saved in saved(&document) {
+                if records.send(saved).await.is_err() {
+                    return Err(StoreError::Failed("the receiver of the records was dropped".to_owned()));
+                }
             }
         }
         Ok(())
@@ -76,7 +77,21 @@ impl Mongo {
         let mut reader = CollectionReader { engine: self, session, consistent };
         let mut unreadable = 0;
 
-        // Of several documents with the same code, the first is the streamer.
+        let feed = |found: &RawDocumentBuf| {
+            let calendar = calendar(found);
+            unreadable += u64::from(calendar.is_none());
+            let delivered = delivered(found).delivered;
+            calendar.map_or_else(Vec::new, |calendar| {
+                let id = calendar.id.clone();
+                let mut records = vec![Saved::Calendar(Box::new(calendar))];
+                if !delivered.events.is_empty() {
+                    records.push(Saved::Delivered(id, Box::new(delivered)));
+                }
+                records
+            })
+        };
+        reader.each(CALENDARS, doc! { "_id": 1 }, &records, feed).await?;
+        // Of several documents with the same code, the first is the streamer. Those without one remain in a restore.
         let mut code = String::new();
         let streamer = |document: &RawDocumentBuf| {
             let streamer = Some(streamers::streamer(document)).filter(|streamer| streamer.code != code)?;
@@ -84,12 +99,6 @@ impl Mongo {
             Some(Saved::Streamer(Box::new(streamer)))
         };
         reader.each(STREAMERS, doc! { "code": 1, "_id": 1 }, &records, streamer).await?;
-        let feed = |found: &RawDocumentBuf| {
-            let calendar = calendar(found);
-            unreadable += u64::from(calendar.is_none());
-            Some(Saved::Calendar(Box::new(calendar?)))
-        };
-        reader.each(CALENDARS, doc! { "_id": 1 }, &records, feed).await?;
         reader.each(LOGOUTS, doc! { "_id": 1 }, &records, logout).await?;
         let by_time = doc! { "datetime": 1, "key": 1 };
         let holodule = |found: &RawDocumentBuf| match document::holodule(found) {
@@ -167,6 +176,8 @@ impl Mongo {
                 Saved::Streamer(streamer) => streamers.push(*streamer),
                 // It is not served before its user is stored.
                 Saved::Calendar(calendar) => self.insert_calendar(&calendar).await?,
+                // After its feed, which has delivered nothing until then.
+                Saved::Delivered(id, delivered) => drop(self.store_delivered(&id, 0, *delivered).await?),
             }
         }
         self.restore_streamers(&streamers, touched).await?;

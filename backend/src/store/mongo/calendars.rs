@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, RawDocument, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_document};
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_document};
 
 use super::users::{disabled, id as user_id, text};
 use super::{Mongo, document};
@@ -74,10 +74,7 @@ impl Mongo {
             self.end_calendars_of_disabled_user(&calendar.owner).await?;
             return Ok(None);
         }
-        let revision = document.get_i64(REVISION).unwrap_or_default();
-        // A state that cannot be read counts as lost.
-        let delivered = text(&document, DELIVERED).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        Ok(Some((calendar, DeliveredRevision { revision, delivered })))
+        Ok(Some((calendar, delivered(&document))))
     }
 
     pub(in crate::store) async fn store_delivered(
@@ -89,6 +86,9 @@ impl Mongo {
         let text = serde_json::to_string(&delivered).map_err(|error| StoreError::Failed(error.to_string()))?;
         let set = doc! { "$set": { REVISION: revision.saturating_add(1), DELIVERED: text } };
         let update = self.calendars.update_one(doc! { "_id": id, REVISION: revision }, set);
+        Ok(self.within(async { update.await }).await?.matched_count > 0)
+    }
+
     pub(in crate::store) async fn end_calendars_of_disabled(&self) -> Result<u64, StoreError> {
         // Each value for which `disabled` is true. Whether the document is the user is checked below.
         let is_disabled = doc! { "disabled": { "$nin": [Bson::Null, Bson::from(false)] } };
@@ -125,9 +125,6 @@ impl Mongo {
     pub(in crate::store) async fn end_calendars(&self, owner: &str, until: i64) -> Result<u64, StoreError> {
         let delete = self.calendars.delete_many(doc! { "owner": owner, "created_at": { "$lte": until } });
         Ok(self.within(async { delete.await }).await?.deleted_count)
-    }
-
-        Ok(self.within(async { update.await }).await?.matched_count > 0)
     }
 
     /// Stores a feed that has delivered nothing.
@@ -167,6 +164,13 @@ pub(super) fn calendar(document: &RawDocument) -> Option<Calendar> {
         tracing::warn!(id = document::id_text(document), "a calendar feed cannot be read");
     }
     calendar
+}
+
+/// Reads what a feed has delivered. A state that cannot be read counts as lost.
+pub(super) fn delivered(document: &RawDocument) -> DeliveredRevision {
+    let revision = document.get_i64(REVISION).unwrap_or_default();
+    let delivered = text(document, DELIVERED).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    DeliveredRevision { revision, delivered }
 }
 
 #[cfg(test)]

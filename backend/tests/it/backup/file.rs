@@ -32,7 +32,7 @@ async fn a_damaged_file_changes_nothing() {
             (&whole[..last], "cut short"),
             (&whole[..whole.len() - 1], "cut short"),
             (&changed, "the backup "),
-            (b"{\"holodule_backup\":3,\"created_at\":1}\n", "is of version 3"),
+            (b"{\"holodule_backup\":4,\"created_at\":1}\n", "is of version 4"),
         ] {
             fs::write(place.backup("damaged"), content).unwrap();
             let refused = restore(&service, "damaged", true).await;

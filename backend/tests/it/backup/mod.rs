@@ -280,7 +280,7 @@ async fn a_backup_is_a_snapshot(store: &Store, service: &Service) {
         match record {
             Saved::User(user) => users.push(user.username),
             Saved::Holodule(_) => holodules += 1,
-            Saved::Logout(_) | Saved::Streamer(_) | Saved::Calendar(_) => {}
+            Saved::Logout(_) | Saved::Streamer(_) | Saved::Calendar(_) | Saved::Delivered(..) => {}
         }
     }
     let read = reading.await.unwrap().unwrap();
