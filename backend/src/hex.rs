@@ -30,6 +30,14 @@ pub(crate) fn random_id() -> Result<String, NoRandomness> {
     Ok(encode(&bytes))
 }
 
+/// A unique id of 32 digits that is greater than those of earlier microseconds: `micros` since the Unix epoch as 14 digits
+/// (until the year 4253), and 72 random bits.
+pub(crate) fn ordered_id(micros: u64) -> Result<String, NoRandomness> {
+    let mut bytes = [0; 9];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
+    Ok(format!("{:014x}{}", micros & 0x00ff_ffff_ffff_ffff, encode(&bytes)))
+}
+
 /// A secret that cannot be guessed: 256 random bits as 64 digits.
 pub(crate) fn random_key() -> Result<String, NoRandomness> {
     let mut bytes = [0; 32];
@@ -48,6 +56,9 @@ mod tests {
         assert_eq!((decode("0"), decode("0g"), decode("é")), (None, None, None));
         assert_eq!(random_id().unwrap().len(), 32);
         assert_ne!(random_id(), random_id());
+        let ordered = [0, 1, 255, 1_795_834_800_000_000, u64::MAX].map(|micros| ordered_id(micros).unwrap());
+        assert!(ordered.is_sorted() && ordered.iter().all(|id| id.len() == 32), "{ordered:?}");
+        assert_ne!(ordered_id(1), ordered_id(1));
         assert_eq!(random_key().unwrap().len(), 64);
         assert_ne!(random_key(), random_key());
     }

@@ -69,6 +69,7 @@ class Feeds(unittest.TestCase):
         self.assertEqual(created.status, 201, created.body)
         feed = json.loads(created.body)
         self.assertEqual(feed["path"], f"/calendar/{feed['key']}.ics")
+        self.assertEqual(created.headers["Location"], f"/calendar/{feed['id']}")
         self.assertTrue(KEY.fullmatch(feed["key"]))
         self.addCleanup(self.call, "DELETE", f"/calendar/{feed['id']}", token=token)
         return feed

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use http::header::LOCATION;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
@@ -13,12 +14,12 @@ use super::super::contract::{CalendarErrors, NewCalendarErrors, RemovedCalendarE
 use super::super::lists::check_known;
 use super::super::{App, HandlerResult, body};
 use super::read::no_such_feed;
-use crate::hex;
 use crate::model::{
     CALENDARS_LIMIT, Calendar, CalendarKey, FILTER_VALUES_LIMIT, Filter, NAME_LIMIT, RESERVED_PREFIX, WallClock,
 };
 use crate::respond::{self, HttpError};
 use crate::store::CalendarCreated;
+use crate::{clock, hex};
 
 /// The maximum request body, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -117,7 +118,12 @@ impl<'a> From<&'a Calendar> for ShownCalendar<'a> {
     tag = "calendar",
     request_body = CreateCalendar,
     responses(
-        (status = 201, description = "The feed, with its key, which is in no other response.", body = CreatedCalendar<'_>),
+        (
+            status = 201,
+            description = "The feed, with its key, which is in no other response.",
+            body = CreatedCalendar<'_>,
+            headers(("Location" = String, description = "The path at which the feed is deleted.")),
+        ),
         NewCalendarErrors,
     ),
 )]
@@ -132,7 +138,7 @@ pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Hand
     check_known(&filter, &streamers)?;
     let no_randomness = |_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the system has no random bytes");
     let key = CalendarKey::random().map_err(no_randomness)?;
-    let id = hex::random_id().map_err(no_randomness)?;
+    let id = hex::ordered_id(clock::micros()).map_err(no_randomness)?;
     let calendar = Calendar { id, owner, owner_id: None, key_hash: key.hash(), label, filter, created_at: app.now() };
     match app.store.create_calendar(calendar.clone()).await.map_err(|error| app.store_failed(&error))? {
         CalendarCreated::Done => {}
@@ -144,7 +150,12 @@ pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Hand
     }
     let path = format!("/calendar/{}.ics", key.expose());
     let created = CreatedCalendar { calendar: (&calendar).into(), key: key.expose(), path };
-    Ok(respond::no_store(respond::json(StatusCode::CREATED, &created)))
+    let mut response = respond::no_store(respond::json(StatusCode::CREATED, &created));
+    // Where the feed is deleted. The path with the key would appear in the logs of proxies that record responses.
+    if let Ok(location) = HeaderValue::try_from(format!("/calendar/{}", calendar.id)) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
 }
 
 /// List the calendar feeds of the user
@@ -219,8 +230,6 @@ fn values(parameter: &'static str, values: Vec<String>) -> Result<BTreeSet<Strin
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
