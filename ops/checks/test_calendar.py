@@ -1,6 +1,7 @@
 """Calendar feeds of a running stack, read by two Python packages that parse iCalendar (RFC 5545)."""
 
 import datetime
+import gzip
 import http.client
 import json
 import re
@@ -68,8 +69,8 @@ class Feeds(unittest.TestCase):
         created = self.call("POST", "/calendar", request, token)
         self.assertEqual(created.status, 201, created.body)
         feed = json.loads(created.body)
-        self.assertEqual(feed["path"], f"/calendar/{feed['key']}.ics")
         self.assertEqual(created.headers["Location"], f"/calendar/{feed['id']}")
+        self.assertEqual(feed["path"], f"/calendar/{feed['key']}.ics")
         self.assertTrue(KEY.fullmatch(feed["key"]))
         self.addCleanup(self.call, "DELETE", f"/calendar/{feed['id']}", token=token)
         return feed
@@ -182,6 +183,21 @@ class Feeds(unittest.TestCase):
         self.assertEqual(changed.status, 200)
         self.assertNotEqual(changed.headers["ETag"], tag)
 
+    def test_a_feed_is_compressed_for_clients_that_accept_it(self):
+        self.store(holodule("calendar_41", 1, "feed-i", description="word " * 90))
+        feed = self.create(name=["feed-i"])
+        plain = self.fetch(feed)
+        self.assertIsNone(plain.headers["Content-Encoding"])
+        packed = self.fetch(feed, Accept_Encoding="gzip")
+        self.assertEqual((packed.status, packed.headers["Content-Encoding"]), (200, "gzip"))
+        self.assertIn("Accept-Encoding", packed.headers["Vary"])
+        self.assertEqual(gzip.decompress(packed.body), plain.body)
+        self.assertLess(len(packed.body), len(plain.body))
+        tag = packed.headers["ETag"]
+        again = self.fetch(feed, Accept_Encoding="gzip", If_None_Match=tag)
+        self.assertEqual((again.status, again.headers["ETag"]), (304, tag))
+        self.assertNotIn(feed["key"].encode(), plain.body, "compression must not depend on the key")
+
     def test_only_the_key_opens_a_feed_and_only_that_feed(self):
         feed = self.create(name=["feed-e"])
         key = feed["key"]
@@ -257,6 +273,7 @@ class Feeds(unittest.TestCase):
         for path in paths:
             self.client.send("GET", path)
             self.client.send("POST", path, b"{}", [("Content-Type", "application/json")])
+            self.assertIn(self.admin("GET", path), (404, 405), "the admin listener has no feeds")
         self.assertEqual(self.fetch(feed).status, 200)
         texts = {}
         deadline = time.monotonic() + SECONDS
@@ -274,7 +291,6 @@ class Feeds(unittest.TestCase):
                 self.assertNotIn(secret, text, place)
                 self.assertNotIn(secret[:40], text, place)  # nor the beginning of one
 
-            self.assertIn(self.admin("GET", path), (404, 405), "the admin listener has no feeds")
 
 if __name__ == "__main__":
     unittest.main()
