@@ -83,7 +83,9 @@ pub(crate) async fn now(app: &App, parts: &Parts) -> HandlerResult {
             let page = PageRequest { sort: Sort::Ascending, limit: PAGE_LIMIT, after: None };
             let listing = store.list(&selection, &page).await.map_err(|error| store_failed(&metrics, &error))?;
             report_unreadable(&metrics, &listing.unreadable);
-            let entries = listing.entries.iter().map(|holodule| Entry::of(holodule, &streamers));
+            // A `datetime` such as `20201209 225960` is between two times, and is none.
+            let timed = listing.entries.iter().filter(|holodule| holodule.starts_at().is_some());
+            let entries = timed.map(|holodule| Entry::of(holodule, &streamers));
             let (upcoming, live) =
                 entries.partition(|entry| entry.datetime.is_some_and(|start| start >= first_upcoming.as_str()));
             Tagged::json(&NowBody { now: EntryTime(time), live, upcoming })
