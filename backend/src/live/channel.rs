@@ -71,7 +71,7 @@ impl Channel {
     /// Ends all subscriptions if `condition` returns true for whether there are none. Returns its result.
     pub(super) fn end_if(&self, condition: impl FnOnce(bool) -> bool) -> bool {
         let mut shared = self.shared();
-        shared.has_ended = condition(shared.subscribers == 0);
+        shared.has_ended |= condition(shared.subscribers == 0);
         let has_ended = shared.has_ended;
         drop(shared);
         self.changes.send_replace(());

@@ -1,4 +1,4 @@
-//! The task that follows one query: it reads changed days again, starts streams, and moves the days at midnight.
+//! The task that follows one query: it reads changed days again, starts streams, and moves the days.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::channel::Channel;
 use super::pending::PendingDays;
-use super::permits::Permit;
 use super::query::{DAYS_LIMIT, Query};
 use super::read::{self, Listed};
 use super::state::State;
@@ -38,20 +37,16 @@ pub(super) async fn first(hub: &Hub, query: &Query) -> Result<State, LiveError> 
     if is_too_large(&state) {
         return Err(LiveError::TooLarge);
     }
-    if hub.total_bytes() + state.bytes() > TOTAL_LIMIT {
-        return Err(LiveError::Full);
+    while hub.total_bytes() + state.bytes() > TOTAL_LIMIT {
+        if !hub.close_longest_idle() {
+            return Err(LiveError::Full);
+        }
     }
     Ok(state)
 }
 
 /// Follows `query`, whose state is in `channel`, until it is idle or too large.
-pub(super) async fn follow(
-    hub: Weak<Hub>,
-    query: Query,
-    channel: Arc<Channel>,
-    pending: Arc<PendingDays>,
-    _permit: Permit,
-) {
+pub(super) async fn follow(hub: Weak<Hub>, query: Query, channel: Arc<Channel>, pending: Arc<PendingDays>) {
     let mut within = query.span.days_at(now());
     let mut read_after = Instant::now();
     let mut failures = 0;
@@ -107,7 +102,8 @@ pub(super) async fn follow(
     }
 }
 
-/// Waits until there is something to do: changed days, not before `read_after`; the start of an entry; midnight.
+/// Waits until there is something to do: changed days, not before `read_after`; the start of an entry; a
+/// change of the days.
 async fn wait(query: &Query, channel: &Channel, pending: &PendingDays, read_after: Instant) {
     let due = [channel.read(State::next_start), query.span.changes_after(now())];
     let left = due.into_iter().flatten().map(until).min().unwrap_or(CLOCK_INTERVAL).min(CLOCK_INTERVAL);

@@ -10,7 +10,7 @@
 //! # Bounds
 //! [`QUERIES_LIMIT`] distinct queries, [`SUBSCRIBERS_LIMIT`] subscribers, [`ENTRIES_LIMIT`](read::ENTRIES_LIMIT) entries
 //! of a query, [`STATE_LIMIT`] bytes of one query and [`TOTAL_LIMIT`] of all. A query without subscribers ends after
-//! [`IDLE_LIMIT`].
+//! [`IDLE_LIMIT`], or when another query needs its place.
 
 mod channel;
 mod event;
@@ -33,7 +33,7 @@ use tokio::task::AbortHandle;
 use channel::Channel;
 pub(crate) use channel::Subscription;
 use pending::PendingDays;
-use permits::Permits;
+use permits::{Permit, Permits};
 pub(crate) use query::{DAYS_LIMIT, DEFAULT_DAYS, Query, Span};
 use state::StateId;
 
@@ -42,9 +42,9 @@ use crate::feed::Feed;
 use crate::store::{Store, StoreError};
 
 /// The maximum number of distinct queries.
-const QUERIES_LIMIT: usize = 64;
+const QUERIES_LIMIT: usize = 256;
 /// The maximum number of subscribers: one for each query of each gateway, with some for gateways that end.
-const SUBSCRIBERS_LIMIT: usize = 512;
+const SUBSCRIBERS_LIMIT: usize = 1024;
 /// The maximum size of the entries of a query, in bytes.
 const STATE_LIMIT: usize = 16 << 20;
 /// The maximum size of the entries of all queries, in bytes.
@@ -107,6 +107,7 @@ struct Channels {
 struct Open {
     channel: Arc<Channel>,
     task: AbortHandle,
+    _permit: Permit,
 }
 
 impl Live {
@@ -212,18 +213,22 @@ impl Hub {
         if let Some(channel) = self.channels().open(&query)? {
             return Ok(channel);
         }
-        let permit = self.queries.take().ok_or(LiveError::Full)?;
+        let mut permit = self.queries.take();
+        if permit.is_none() && self.close_longest_idle() {
+            permit = self.queries.take();
+        }
+        let permit = permit.ok_or(LiveError::Full)?;
         let pending = Arc::new(PendingDays::default());
         self.channels().pending.push(Arc::downgrade(&pending));
         let state = follow::first(&self, &query).await?;
         let channel = Arc::new(Channel::new(state));
-        let following = follow::follow(Arc::downgrade(&self), query.clone(), Arc::clone(&channel), pending, permit);
+        let following = follow::follow(Arc::downgrade(&self), query.clone(), Arc::clone(&channel), pending);
         let mut channels = self.channels();
         if channels.have_ended {
             return Err(LiveError::Ended);
         }
         let task = tokio::spawn(following).abort_handle();
-        channels.open.insert(query, Open { channel: Arc::clone(&channel), task });
+        channels.open.insert(query, Open { channel: Arc::clone(&channel), task, _permit: permit });
         Ok(channel)
     }
 
@@ -233,7 +238,25 @@ impl Hub {
         if !channel.end_if(|is_idle| is_idle || !only_idle) {
             return false;
         }
-        channels.open.remove(query);
+        // Another channel may have replaced it.
+        if channels.open.get(query).is_some_and(|open| std::ptr::eq(&*open.channel, channel)) {
+            channels.open.remove(query);
+        }
+        true
+    }
+
+    /// Ends the stream that has had no subscribers for longest. Returns whether there was one.
+    fn close_longest_idle(&self) -> bool {
+        let mut channels = self.channels();
+        let idle = channels.open.iter().filter_map(|(query, open)| Some((open.channel.idle()?, query)));
+        let Some(query) = idle.max_by_key(|(idle, _)| *idle).map(|(_, query)| query.clone()) else { return false };
+        let Some(open) = channels.open.get(&query) else { return false };
+        // A subscriber may have been added meanwhile.
+        if !open.channel.end_if(|is_idle| is_idle) {
+            return false;
+        }
+        open.task.abort();
+        channels.open.remove(&query);
         true
     }
 

@@ -4,7 +4,8 @@
 //! `snapshot`, which must contain the complete current state, and continues with the events after it. A new listener
 //! receives the whole log. A listener whose `Last-Event-ID` is in the log receives the events after it. If events are
 //! removed from the log before a listener has received them, it continues with the snapshot, or ends if the log has none.
-//! Listeners share the bytes of the events.
+//! Listeners share the bytes of the events. An event with the field `max-age: N` is sent for N seconds: later, a listener
+//! receives only its id.
 //!
 //! When the log is full, the stream is requested again without `Last-Event-ID`, so that the service sends a new snapshot.
 //! If the snapshot has the id of the last event, listeners that have received that event skip the snapshot. When the
@@ -15,7 +16,7 @@
 //! one client address, can have opened an eighth of the streams. When the size exceeds its bound, the largest stream of
 //! the one whose streams are largest together is closed, so that no other has to end for them. One client address can have
 //! a quarter of the listeners. [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A stream without listeners is closed
-//! after [`IDLE_LIMIT`](reader::IDLE_LIMIT).
+//! after [`IDLE_LIMIT`](reader::IDLE_LIMIT), or when another one needs its place.
 
 mod listener;
 mod listeners;
@@ -39,15 +40,13 @@ pub use stream::{FirstResponse, OtherResponse};
 
 use crate::client::Prefix;
 
-/// What [`Settings::max_streams`] is divided by for the number that one opener can have opened. The service follows a
-/// query for longer than a stream lasts here, so that a client that opens others all the time occupies several times as
-/// many there.
+/// What [`Settings::max_streams`] is divided by for the number that one opener can have opened.
 const OPENERS: usize = 8;
 
 /// The bounds of all streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The maximum number of streams. 64 by default.
+    /// The maximum number of streams. 256 by default.
     pub max_streams: usize,
     /// The maximum size of all logs, in bytes. 128 MiB by default.
     pub max_bytes: u64,
@@ -60,7 +59,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            max_streams: 64,
+            max_streams: 256,
             max_bytes: 128 << 20,
             max_listeners: 40_000,
             reconnect_timeout: Duration::from_secs(30),
@@ -187,14 +186,14 @@ impl FanOut {
         {
             return Ok(Listener::new(&open.stream, state, counted));
         }
-        // A stream that has ended may not be removed yet.
-        let is_known = streams.contains_key(&key);
-        if streams.len() >= settings.max_streams && !is_known {
-            return Err(Full);
-        }
+        // It has ended and may not be removed yet.
+        streams.remove(&key);
         let opener = identity.map_or(Opener::Client(client), |identity| Opener::Identity(identity.to_owned()));
-        let own = streams.iter().filter(|(other, open)| **other != key && open.opener == opener).count();
-        if own >= settings.max_streams.div_ceil(OPENERS) {
+        let own = streams.values().filter(|open| open.opener == opener).count();
+        let has_room = (own < settings.max_streams.div_ceil(OPENERS)
+            || self.hub.close_longest_idle(&mut streams, |open| open.opener == opener))
+            && (streams.len() < settings.max_streams || self.hub.close_longest_idle(&mut streams, |_| true));
+        if !has_room {
             return Err(Full);
         }
         let stream = Arc::new(Stream::default());
@@ -241,6 +240,20 @@ impl Hub {
             open.stream.end(false, &self.bytes);
             tracing::warn!(route = &*key.route, "shared streams exceed their size: one is closed");
         }
+    }
+
+    /// Closes the stream that has had no listeners for longest, of those for which `is_candidate` returns true. Returns
+    /// whether there was one.
+    fn close_longest_idle(
+        &self,
+        streams: &mut HashMap<Key, OpenStream>,
+        is_candidate: impl Fn(&OpenStream) -> bool,
+    ) -> bool {
+        let candidates = streams.iter().filter(|(_, open)| is_candidate(open));
+        let idle = candidates.filter_map(|(key, open)| Some((open.stream.idle_time()?, key)));
+        let Some(key) = idle.max_by_key(|(time, _)| *time).map(|(_, key)| key.clone()) else { return false };
+        // Listeners are added under the lock of `streams` only.
+        streams.remove(&key).is_some_and(|open| open.stream.end(true, &self.bytes))
     }
 
     /// Ends `stream` and removes it. With `only_idle`, a stream with listeners does not end. Returns whether it has ended.

@@ -1,13 +1,13 @@
 //! What is refused, and how many streams there may be.
 
 use super::*;
-use crate::service::holodule;
+use crate::service::{Setup, holodule};
 
 #[tokio::test]
 async fn a_wrong_query_is_a_problem_with_what_is_known() {
     let service = Service::start().await;
     let get = async |query: &str| service.get(&format!("{PATH}?{query}")).await;
-    let known = json!(["from", "to", "code", "name", "group", "tag"]);
+    let known = json!(["from", "to", "code", "name", "group", "tag", "last_event_id"]);
     for name in ["q", "status", "sort", "limit", "cursor", "x"] {
         let reply = get(&format!("{name}=1")).await;
         assert_eq!((reply.status, reply.header("content-type")), (400, "application/problem+json"), "{reply:?}");
@@ -58,22 +58,34 @@ async fn a_stream_has_a_limited_number_of_entries() {
 }
 
 #[tokio::test]
-async fn there_is_a_limited_number_of_queries() {
-    let service = Service::start().await;
-    let mut open = Vec::new();
-    // Half of them remain without subscribers: the listener of the tests has 64 connections.
-    for number in 0..64 {
+async fn there_is_a_limited_number_of_queries_with_subscribers() {
+    let mut setup = Setup::default();
+    setup.server.api.max_connections = 300;
+    let service = Service::with(setup).await;
+    let open = async |number: usize| {
         let mut events = Events::open(&service.api, &format!("{DECEMBER}&name={number}"), None).await;
         events.expect("snapshot").await;
-        if number % 2 == 0 {
-            open.push(events);
-        }
+        events
+    };
+    // A query without subscribers gives way to another one.
+    for number in 0..260 {
+        open(number).await;
     }
-    assert_eq!(service.metric("backend_stream_queries").await, 64.0);
+    assert_eq!(service.metric("backend_stream_queries").await, 256.0);
+    let mut subscribers = Vec::new();
+    for number in 0..256 {
+        subscribers.push(open(number).await);
+    }
+    assert_eq!(service.metric("backend_stream_queries").await, 256.0);
     let reply = service.get(&format!("{DECEMBER}&name=x")).await;
     assert_eq!((reply.status, reply.header("content-type")), (503, "application/problem+json"));
     assert_eq!(reply.header("retry-after"), "30");
     // Another subscriber of the same query.
-    Events::open(&service.api, &format!("{DECEMBER}&name=1"), None).await.expect("snapshot").await;
-    service.until("backend_stream_subscribers", 32.0).await;
+    open(1).await;
+    // None of them was ended for another one.
+    put(&service, &Holodule { name: Some("7".to_owned()), ..holodule(1, "20201209 230000") }).await;
+    subscribers[7].expect("upsert").await;
+    drop(subscribers);
+    service.until("backend_stream_subscribers", 0.0).await;
+    open(300).await;
 }

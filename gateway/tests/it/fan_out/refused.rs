@@ -75,6 +75,36 @@ async fn one_user_opens_at_most_an_eighth_of_the_streams() {
 }
 
 #[tokio::test]
+async fn a_stream_without_listeners_gives_way_to_another_one() {
+    let service = Service::start().await;
+    let gateway = service.gateway(&[("STREAM_MAX_SHARED", "2")]);
+    let stats = async || {
+        [gateway.metric("gateway_shared_streams").await, gateway.metric("gateway_shared_stream_listeners").await]
+    };
+    let close = async |stream| {
+        drop::<Stream>(stream);
+        until("the listener has left", async || stats().await[1] == Some(0.0)).await;
+    };
+    // Of the same user, who can have opened one.
+    for target in ["/news?about=a", "/news?about=b", "/news?about=c"] {
+        close(open(Codec::Http2, &gateway, target).await).await;
+    }
+    assert_eq!(stats().await, [Some(1.0), Some(0.0)]);
+    // Of all users.
+    for (user, target) in [("user02", "/news?about=d"), ("user03", "/news?about=e"), ("user04", "/news?about=f")] {
+        close(open_as(user, Codec::Http2, &gateway, target).await).await;
+    }
+    assert_eq!(stats().await, [Some(2.0), Some(0.0)]);
+    // The responses for those that are closed are aborted, which the service notices when it sends something.
+    until("two responses are open", async || {
+        service.add();
+        service.chunks.receiver_count() == 2
+    })
+    .await;
+    assert_eq!(service.backend.seen().len(), 6);
+}
+
+#[tokio::test]
 async fn the_streams_of_one_user_use_up_no_bytes_of_others() {
     let service = Service::start().await;
     let gateway = service.gateway(&[("STREAM_MAX_SHARED_BYTES", "1048576")]);
