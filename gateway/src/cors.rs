@@ -18,8 +18,8 @@ pub use policy::Policy;
 /// revalidation and error reports.
 pub const EXPOSED_HEADERS: &str = "ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
 
-/// Request headers allowed by a preflight: those of the login and the token.
-pub const ALLOWED_HEADERS: &str = "Authorization, Content-Type";
+/// Request headers allowed by a preflight: those of the login, of the token, and of a stream that is resumed.
+pub const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Last-Event-ID";
 
 /// How long a browser may cache a preflight response, in seconds: the longest that any browser accepts.
 pub const MAX_AGE: &str = "7200";

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
 use super::contract::{StreamErrors, StreamParameters};
-use super::lists::stream_query;
+use super::lists::StreamQuery;
 use super::{App, HandlerResult, STORE_RETRY};
 use crate::live::{DAYS_LIMIT, DEFAULT_DAYS, LiveError, Query, Span, Subscription};
 use crate::model::Day;
@@ -33,15 +33,16 @@ const FULL_RETRY: u32 = 30;
 )]
 pub(crate) async fn stream(app: &App, parts: &Parts) -> HandlerResult {
     let streamers = app.streamers().await?;
-    let (from, to, filter) = stream_query(parts.uri.query(), &streamers)?;
-    let query = Query { span: span(from, to)?, filter };
-    let last = parts.headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
-    let subscription = app.live.subscribe(query, last).await.map_err(|error| match error {
-        LiveError::TooLarge => HttpError::bad_request(error.to_string()),
-        LiveError::Full => HttpError::unavailable(error.to_string(), FULL_RETRY),
-        LiveError::Ended => HttpError::unavailable(error.to_string(), STORE_RETRY),
-        LiveError::Store(error) => app.store_failed(&error),
-    })?;
+    let StreamQuery { from, to, filter, last_event_id } = StreamQuery::parse(parts.uri.query(), &streamers)?;
+    let query = Query { span: span(from, to, app.settings.lists.assumed_duration)?, filter };
+    let header = parts.headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
+    let subscription =
+        app.live.subscribe(query, header.or(last_event_id.as_deref())).await.map_err(|error| match error {
+            LiveError::TooLarge => HttpError::bad_request(error.to_string()),
+            LiveError::Full => HttpError::unavailable(error.to_string(), FULL_RETRY),
+            LiveError::Ended => HttpError::unavailable(error.to_string(), STORE_RETRY),
+            LiveError::Store(error) => app.store_failed(&error),
+        })?;
     let blocks = stream::unfold(subscription, async |mut subscription: Subscription| {
         let block: Bytes = subscription.next().await?;
         Some((Ok::<_, Cut>(Frame::data(block)), subscription))
@@ -56,10 +57,10 @@ pub(crate) async fn stream(app: &App, parts: &Parts) -> HandlerResult {
 }
 
 /// The days from `from` to `to`, either of which may be missing.
-fn span(from: Option<Day>, to: Option<Day>) -> Result<Span, HttpError> {
+fn span(from: Option<Day>, to: Option<Day>, assumed_duration: u32) -> Result<Span, HttpError> {
     let outside = || HttpError::bad_request("the days are outside of the years 0000 to 9999");
     let (first, last) = match (from, to) {
-        (None, None) => return Ok(Span::FromToday),
+        (None, None) => return Ok(Span::FromToday { assumed_duration }),
         (Some(from), None) => (from, from.checked_add(DEFAULT_DAYS - 1).ok_or_else(outside)?),
         (None, Some(to)) => (to.checked_add(1 - DEFAULT_DAYS).ok_or_else(outside)?, to),
         (Some(from), Some(to)) => (from, to),

@@ -15,8 +15,12 @@ pub(super) fn opening() -> Bytes {
 /// A comment, which shows that the connection works.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
+/// How long a gateway may send a `start`, in seconds: later it is no longer the moment. Clients ignore the field.
+const START_MAX_AGE: u32 = 15;
+
 /// An event whose data is one line of JSON.
 pub(super) fn block(name: &str, id: StateId, data: &[u8]) -> Bytes {
-    let head = format!("event: {name}\nid: {id}\ndata: ");
+    let max_age = if name == "start" { format!("max-age: {START_MAX_AGE}\n") } else { String::new() };
+    let head = format!("event: {name}\nid: {id}\n{max_age}data: ");
     [head.as_bytes(), data, b"\n\n"].concat().into()
 }

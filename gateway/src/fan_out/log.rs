@@ -1,6 +1,7 @@
 //! The events of a stream that listeners can still receive, by position.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -109,20 +110,30 @@ impl Log {
         if cursor.position == self.first && cursor.is_current && self.snapshot.is_some() && self.is_contiguous {
             cursor.position += 1;
         }
-        let index = usize::try_from(cursor.position - self.first).map_err(|_| Lagged)?;
-        let Some(event) = self.events.get(index) else { return Ok(None) };
-        *cursor = Cursor { position: cursor.position + 1, is_current: true };
-        Ok(Some(event.block.clone()))
+        loop {
+            let index = usize::try_from(cursor.position - self.first).map_err(|_| Lagged)?;
+            let Some(event) = self.events.get(index) else { return Ok(None) };
+            *cursor = Cursor { position: cursor.position + 1, is_current: true };
+            let has_expired = event.expires_at.is_some_and(|at| at <= Instant::now());
+            match has_expired {
+                false => return Ok(Some(event.block.clone())),
+                true if event.id.is_empty() => {}
+                // Only the id, so that the client can resume after this event.
+                true => return Ok(Some([b"id: ", &event.id[..], b"\n\n"].concat().into())),
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn event(id: &str, is_snapshot: bool) -> Event {
         let block = Bytes::from(format!("{id}{}", if is_snapshot { " snapshot" } else { "" }));
-        Event { id: Bytes::copy_from_slice(id.as_bytes()), is_snapshot, block }
+        Event { id: Bytes::copy_from_slice(id.as_bytes()), is_snapshot, expires_at: None, block }
     }
 
     fn log(events: &[(&str, bool)]) -> Log {
@@ -170,6 +181,17 @@ mod tests {
         for cursor in [&mut current, &mut slow, &mut new] {
             assert_eq!(rest(&log, cursor), ["5 snapshot"], "it has missed 4");
         }
+    }
+
+    #[test]
+    fn of_an_event_that_has_expired_only_the_id_is_sent() {
+        let now = Instant::now();
+        let mut log = log(&[("1", true)]);
+        for (id, expires_at) in [("2", now), ("", now), ("3", now + Duration::from_secs(600))] {
+            log.push(Event { expires_at: Some(expires_at), ..event(id, false) });
+        }
+        assert_eq!(all(&log, None), ["1 snapshot", "id: 2\n\n", "3"]);
+        assert_eq!(all(&log, Some("2")), ["3"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Parses an event stream into its blocks (the HTML standard, sections 9.2.5 and 9.2.6).
 
 use std::mem;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -8,6 +9,8 @@ use bytes::Bytes;
 pub(super) const EVENT_LIMIT: usize = 20 << 20;
 /// The name of events with the complete state of a stream.
 const SNAPSHOT: &[u8] = b"snapshot";
+/// A field of an event, in seconds: see [`Event::expires_at`].
+const MAX_AGE: &[u8] = b"max-age";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A block of a stream.
@@ -25,7 +28,9 @@ pub(super) struct Event {
     /// The id of this event, or of the last one before it that has an id; empty if none has.
     pub(super) id: Bytes,
     pub(super) is_snapshot: bool,
-    /// Its lines without comments, each ending with a line feed, and an empty line.
+    /// When a listener that has not received it yet does not get it any more; `None` for never.
+    pub(super) expires_at: Option<Instant>,
+    /// Its lines without comments and the field `max-age`, each ending with a line feed, and an empty line.
     pub(super) block: Bytes,
 }
 
@@ -50,6 +55,7 @@ pub(super) struct Parser {
     has_data: bool,
     has_retry: bool,
     is_snapshot: bool,
+    max_age: Option<Duration>,
 }
 
 impl Parser {
@@ -116,6 +122,12 @@ impl Parser {
                 self.id = Bytes::copy_from_slice(value);
             }
             b"retry" => self.has_retry = true,
+            // Between a service and the gateway only: clients ignore unknown fields.
+            MAX_AGE => {
+                self.max_age = str::from_utf8(value).ok().and_then(|value| value.parse().ok()).map(Duration::from_secs);
+                self.block.truncate(self.line);
+                return None;
+            }
             _ => {}
         }
         self.block.push(b'\n');
@@ -129,6 +141,8 @@ impl Parser {
         let (has_data, has_id, has_retry) =
             (mem::take(&mut self.has_data), mem::take(&mut self.has_id), mem::take(&mut self.has_retry));
         let is_snapshot = mem::take(&mut self.is_snapshot);
+        // A snapshot is always needed.
+        let max_age = mem::take(&mut self.max_age).filter(|_| !is_snapshot);
         if !has_data && !has_id && !has_retry {
             return None;
         }
@@ -136,7 +150,8 @@ impl Parser {
         block.shrink_to_fit();
         let block = Bytes::from(block);
         Some(if has_data || has_id {
-            Block::Event(Event { id: self.id.clone(), is_snapshot: is_snapshot && has_data, block })
+            let expires_at = max_age.and_then(|age| Instant::now().checked_add(age));
+            Block::Event(Event { id: self.id.clone(), is_snapshot: is_snapshot && has_data, expires_at, block })
         } else {
             Block::Retry(block)
         })
@@ -149,7 +164,7 @@ mod tests {
 
     fn event(id: &'static str, is_snapshot: bool, block: &'static str) -> Block {
         let block = Bytes::from_static(block.as_bytes());
-        Block::Event(Event { id: Bytes::from_static(id.as_bytes()), is_snapshot, block })
+        Block::Event(Event { id: Bytes::from_static(id.as_bytes()), is_snapshot, expires_at: None, block })
     }
 
     fn parse(chunks: &[&[u8]]) -> Vec<Block> {
@@ -198,6 +213,25 @@ mod tests {
         assert_eq!(parse(&[b"event:  snapshot\ndata:\n\n"]), [event("", false, "event:  snapshot\ndata:\n\n")]);
         assert_eq!(parse(&[b"event: snapshot\n\n"]), [], "no data, no event");
         assert_eq!(parse(&[b"event: snapshot\nid: 1\n\n"]), [event("1", false, "event: snapshot\nid: 1\n\n")]);
+    }
+
+    #[test]
+    fn the_maximum_age_is_not_part_of_the_block() {
+        let before = Instant::now();
+        let blocks = parse(&[b"event: start\nmax-age: 10\nid: 1\ndata: a\n\ndata: b\n\n"]);
+        let [Block::Event(first), Block::Event(second)] = &blocks[..] else { panic!("{blocks:?}") };
+        assert_eq!(first.block, "event: start\nid: 1\ndata: a\n\n");
+        let after = Instant::now();
+        let age = Duration::from_secs(10);
+        assert!(first.expires_at.is_some_and(|at| before + age <= at && at <= after + age));
+        assert_eq!(second.expires_at, None, "of one event only");
+        for ignored in
+            [&b"event: snapshot\nmax-age: 1\ndata: a\n\n"[..], b"max-age: -1\ndata: a\n\n", b"max-age\ndata: a\n\n"]
+        {
+            let blocks = parse(&[ignored]);
+            assert!(matches!(&blocks[..], [Block::Event(Event { expires_at: None, .. })]), "{blocks:?}");
+        }
+        assert_eq!(parse(&[b"max-age: 1\n\n"]), []);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Answers a request with a shared event stream. The events are shared; the head, the lease and the moment of a drain
 //! are those of the listener.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, response};
+use percent_encoding::percent_decode_str;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
@@ -19,8 +21,9 @@ use super::{Admitted, Context, Flow};
 use crate::client::Prefix;
 use crate::downstream::{Downstream, ResponseHead};
 use crate::fan_out::{self, FirstResponse, Full, Key, LAST_EVENT_ID, Listener, Source};
+use crate::framing::take_parameter;
 use crate::respond::LocalResponse;
-use crate::route::Host;
+use crate::route::{self, Host};
 use crate::upstream::{self, ForwardingInfo};
 
 /// A listener that waits for the events of its stream. The memory of a request is for this alone by then.
@@ -78,11 +81,19 @@ impl Flow {
             route: Arc::clone(&matched.route.cached_as),
             target: matched.target.clone(),
         };
+        let field = request.headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
+        // A browser that reconnects by itself sends the field, which is newer than the parameter.
+        let parameter = match field {
+            Some(_) => None,
+            None => request.uri.query().and_then(|query| take_parameter(query, route::LAST_EVENT_ID)),
+        };
+        let parameter = parameter.and_then(|parameter| parameter.value.ok());
+        let parameter: Option<Cow<'_, [u8]>> = parameter.as_deref().map(|value| percent_decode_str(value).into());
         let wanted = fan_out::Request {
             key,
             client: Prefix::from(*client),
             identity: principal.as_ref().map(Authorised::identity),
-            last_event_id: request.headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes),
+            last_event_id: field.or(parameter.as_deref()),
         };
         self.fan_out.listen(wanted, source)
     }

@@ -12,18 +12,18 @@ use super::{Authorised, Context, Ended, Flow};
 use crate::authenticate::{Accepted, Credential, Principal};
 use crate::clock::unix_now_millis;
 use crate::downstream::Downstream;
-use crate::framing::CanonicalPath;
+use crate::framing::{CanonicalPath, TakenParameter, take_parameter};
 use crate::login;
 use crate::respond::LocalResponse;
 use crate::route;
-use crate::ticket::{NotTaken, QueryTicket, TicketError, Tickets, parse_request, take_ticket};
+use crate::ticket::{NotTaken, TicketError, Tickets, parse_request};
 use crate::token::{InvalidTicket, Parent, Presented, TICKET_LIFETIME, Ticket, random_hex, ticket_target};
 
 impl Flow {
     /// The ticket of a request to a route that accepts tickets. On other routes the parameter is one as any other.
-    pub(super) fn ticket_of(&self, wanted: route::Request<'_>) -> Option<QueryTicket> {
+    pub(super) fn ticket_of(&self, wanted: route::Request<'_>) -> Option<TakenParameter> {
         self.tickets.as_ref()?;
-        let taken = take_ticket(wanted.query?)?;
+        let taken = take_parameter(wanted.query?, "ticket")?;
         let matched = self.routes.find(|_| true, wanted).ok()?;
         matched.route.tickets.then_some(taken)
     }
@@ -31,7 +31,7 @@ impl Flow {
     /// Checks the ticket of a request, that its token is not revoked, and the request limit of its identity.
     pub(super) async fn authorise_ticket(
         &self,
-        taken: &QueryTicket,
+        taken: &TakenParameter,
         wanted: route::Request<'_>,
         has_token: bool,
         ctx: &mut Context,
@@ -41,7 +41,7 @@ impl Flow {
             Err(ctx.refuse(Reason::Ticket(error), error.into()))
         };
         let Some(tickets) = &self.tickets else { return refuse(ctx, TicketError::Invalid) };
-        let text = match &taken.ticket {
+        let text = match &taken.value {
             Ok(text) if !has_token => text,
             _ => return refuse(ctx, TicketError::Repeated),
         };

@@ -15,6 +15,7 @@ mod authority;
 mod head;
 mod parse;
 mod path;
+mod query;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
@@ -25,6 +26,7 @@ pub use authority::normal_host;
 pub use head::{check_head, end_of_head, max_head_bytes, overflow, scheme_and_authority, sole_origin};
 pub use parse::{read_head, read_head_of};
 pub use path::{CanonicalPath, NotCanonical};
+pub use query::{Repeated, TakenParameter, take_parameter};
 
 /// Size limits for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

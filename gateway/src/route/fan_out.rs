@@ -1,11 +1,11 @@
 //! The settings that exclude a shared event stream.
 
-use super::Settings;
 use super::errors::Errors;
+use super::{LAST_EVENT_ID, Settings};
 
 /// Checks the settings of a route with `fan_out`: all listeners receive the same stream, so that it may depend on the
 /// target only.
-pub(super) fn check(settings: &Settings, has_get: bool, is_cached: bool, errors: &mut Errors) {
+pub(super) fn check(settings: &Settings, has_get: bool, is_cached: bool, names: &[String], errors: &mut Errors) {
     if !settings.fan_out {
         return;
     }
@@ -17,6 +17,13 @@ pub(super) fn check(settings: &Settings, has_get: bool, is_cached: bool, errors:
         (!settings.vary.is_empty(), "cannot be true with vary: no field of a client's request is forwarded"),
         (!settings.headers_from_claims.is_empty(), "cannot be true with headers_from_claims: no identity is forwarded"),
     ];
+    if names.iter().any(|name| name == LAST_EVENT_ID) {
+        errors.push(
+            "query",
+            Some(LAST_EVENT_ID),
+            "is the Last-Event-ID of a listener, which is not part of the shared target",
+        );
+    }
     for (_, reason) in reasons.into_iter().filter(|(is_wrong, _)| *is_wrong) {
         errors.push("fan_out", None, reason);
     }

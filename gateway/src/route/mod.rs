@@ -25,7 +25,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::compress::Encoding;
 use crate::cors;
-use crate::framing::CanonicalPath;
+use crate::framing::{CanonicalPath, take_parameter};
 use crate::limit::Limiter;
 use crate::scope::Requirement;
 use errors::Errors;
@@ -39,6 +39,10 @@ pub use header_rules::HeaderRules;
 pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
 pub use settings::{Encoded, HeaderClaim, Host, Query, Settings, Upgrade};
 pub use table::{Matched, NoMatch, Request, RouteTable};
+
+/// The query parameter of a route with `fan_out` that stands for the `Last-Event-ID` field, since a page cannot give a new
+/// `EventSource` that field. It is not part of the target.
+pub const LAST_EVENT_ID: &str = "last_event_id";
 
 /// The name of the login route in metrics and logs.
 pub const LOGIN: &str = "auth";
@@ -170,7 +174,7 @@ impl Route {
         if settings.secret_path && path.as_ref().is_some_and(|path| path.before_name().is_none()) {
             errors.push("secret_path", None, "can be true only with a {name} behind a literal segment");
         }
-        fan_out::check(settings, has_get, cached, &mut errors);
+        fan_out::check(settings, has_get, cached, names, &mut errors);
         if settings.tickets {
             if settings.public {
                 errors.push("tickets", None, "cannot be true on a public route, whose requests have no token");
@@ -315,9 +319,12 @@ impl Route {
             (Query::Names(names), _) => names,
             (Query::All, None) => return target,
             (Query::All, Some(query)) => {
-                target.reserve(query.len() + 1);
-                target.push('?');
-                target.push_str(query);
+                let taken = self.fan_out.then(|| take_parameter(query, LAST_EVENT_ID)).flatten();
+                if let Some(query) = taken.as_ref().map_or(Some(query), |taken| taken.rest.as_deref()) {
+                    target.reserve(query.len() + 1);
+                    target.push('?');
+                    target.push_str(query);
+                }
                 return target;
             }
         };

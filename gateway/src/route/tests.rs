@@ -226,6 +226,23 @@ fn the_whole_query_is_forwarded_byte_for_byte() {
 }
 
 #[test]
+fn the_last_event_id_is_not_part_of_a_shared_target() {
+    let shared = Settings { query: Query::All, shared: true, fan_out: true, ..get("/a") };
+    let table = with(std::slice::from_ref(&shared));
+    for (query, target) in [
+        ("last_event_id=1", "/a"),
+        ("x=1&last%5fevent_id=1&y=2&last_event_id=3", "/a?x=1&y=2"),
+        ("last_event_ids=1", "/a?last_event_ids=1"),
+    ] {
+        let found = target_in(&table, "a", &Method::GET, "/a", Some(query)).map(|(_, target)| target);
+        assert_eq!(found.as_deref(), Ok(target), "{query}");
+    }
+    let names = Settings { query: Query::Names(vec!["last_event_id".to_owned()]), ..shared };
+    assert_eq!(Route::try_from(&names).unwrap_err().field, "query");
+    assert!(Route::try_from(&Settings { fan_out: false, ..names }).is_ok());
+}
+
+#[test]
 fn routes_that_differ_only_in_late_segments_are_told_apart_in_large_tables() {
     let path = |depth: usize, last: usize| format!("{}/{last}", "/a".repeat(depth));
     for depth in [1, 14, 15, 16, 17, 40] {

@@ -1,12 +1,10 @@
 //! Tickets in the query of a request, each of which is accepted once. How they are signed: [`token`].
 
-mod query;
 mod used;
 
 use serde_json::Value;
 
 use crate::token;
-pub use query::{QueryTicket, Repeated, take_ticket};
 pub use used::{NotTaken, UsedTickets};
 
 /// The maximum number of used tickets that are remembered, 40 bytes each.

@@ -63,7 +63,7 @@ async fn a_preflight_from_a_listed_origin_is_the_same_204_for_every_path() {
             answer.headers.retain(|(name, _)| name != "x-request-id" && name != "date");
             answer.headers.sort_unstable();
             let expected = [
-                ("access-control-allow-headers", "Authorization, Content-Type"),
+                ("access-control-allow-headers", "Authorization, Content-Type, Last-Event-ID"),
                 ("access-control-allow-methods", "GET, HEAD, POST, DELETE"),
                 ("access-control-allow-origin", origin),
                 ("access-control-expose-headers", "ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"),

@@ -63,7 +63,12 @@ impl IntoParams for StreamParameters {
         let last = last.required(Required::False).schema(Some(text().build()));
         let last =
             last.description(Some("The `id` of the last event of an earlier connection: the stream continues there."));
-        [days, selectors(), vec![last.build()]].concat()
+        let parameter = one(
+            "last_event_id",
+            "The same, for clients that cannot send the header field, as a new `EventSource`.",
+            text(),
+        );
+        [days, selectors(), vec![parameter, last.build()]].concat()
     }
 }
 

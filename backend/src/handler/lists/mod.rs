@@ -24,7 +24,7 @@ use crate::model::ScheduleQuery;
 pub(crate) use self::cursor::{decode_cursor, encode_cursor};
 pub(crate) use self::now::now;
 pub(crate) use self::page::{holodules, of_streamer};
-pub(super) use self::query::{check_known, stream_query};
+pub(super) use self::query::{StreamQuery, check_known};
 pub(crate) use self::schedules::{schedule, schedules};
 pub use self::search::SearchSettings;
 pub(crate) use self::streamers::{streamer, streamers};

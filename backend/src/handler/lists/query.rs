@@ -166,18 +166,31 @@ impl ListQuery {
     }
 }
 
-/// The parameters `from` and `to`, and the filter, of a stream of changes.
-///
-/// # Errors
-/// `400` for the first parameter that is wrong, `414` if the query is too long.
-pub(crate) fn stream_query(
-    query: Option<&str>,
-    streamers: &Streamers,
-) -> Result<(Option<Day>, Option<Day>, Filter), HttpError> {
-    let parameters = Parameters::decode(query)?.only(&["from", "to", "code", "name", "group", "tag"])?;
-    let (from, to, filter) = (day(&parameters, "from")?, day(&parameters, "to")?, filter(&parameters)?);
-    check_known(&filter, streamers)?;
-    Ok((from, to, filter))
+/// The query of a stream of changes.
+pub(crate) struct StreamQuery {
+    /// The first day.
+    pub(crate) from: Option<Day>,
+    /// The last day.
+    pub(crate) to: Option<Day>,
+    /// The filter, without a text.
+    pub(crate) filter: Filter,
+    /// The id of the last event of an earlier connection, for clients that cannot send the field.
+    pub(crate) last_event_id: Option<String>,
+}
+
+impl StreamQuery {
+    /// Parses a query.
+    ///
+    /// # Errors
+    /// `400` for the first parameter that is wrong, `414` if the query is too long.
+    pub(crate) fn parse(query: Option<&str>, streamers: &Streamers) -> Result<Self, HttpError> {
+        let known = ["from", "to", "code", "name", "group", "tag", "last_event_id"];
+        let parameters = Parameters::decode(query)?.only(&known)?;
+        let (from, to, filter) = (day(&parameters, "from")?, day(&parameters, "to")?, filter(&parameters)?);
+        check_known(&filter, streamers)?;
+        let last_event_id = parameters.one("last_event_id")?.map(str::to_owned);
+        Ok(Self { from, to, filter, last_event_id })
+    }
 }
 
 /// The filters of a query.

@@ -92,6 +92,12 @@ async fn a_stream_continues_after_the_last_event() {
     }
     let mut events = Events::open(&service.api, DECEMBER, Some(&received[1].id)).await;
     assert_eq!(events.next().await.as_ref(), received.last());
+    // The parameter, and the field, which is newer: a browser that reconnects by itself repeats the parameter.
+    let path = format!("{DECEMBER}&last_event_id={}", snapshot.id);
+    let mut events = Events::open(&service.api, &path, None).await;
+    assert_eq!(events.next().await.as_ref(), received.first());
+    let mut events = Events::open(&service.api, &path, Some(&received[1].id)).await;
+    assert_eq!(events.next().await.as_ref(), received.last());
     // Ids of other states, and what is no id.
     for last in ["00000000000000000000000000000001", "", "x", &received[2].id[1..]] {
         let mut events = Events::open(&service.api, DECEMBER, Some(last)).await;

@@ -38,6 +38,40 @@ async fn a_listener_continues_after_an_event_of_the_log() {
 }
 
 #[tokio::test]
+async fn the_last_id_may_be_a_parameter_that_is_not_part_of_the_shared_target() {
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
+    let mut first = [open(Codec::Http2, &gateway, "/news").await];
+    get(&mut first, &[snapshot(0)]).await;
+    let events: Vec<_> = (0..3).map(|_| service.add()).collect();
+    get(&mut first, &events).await;
+    let after = async |target: &str, fields: &str| {
+        let mut connection = gateway.connect().await;
+        connection.send(request("GET", target, fields)).await;
+        connection.read_until("\r\n\r\n").await;
+        connection.read_until("retry: 7\n\n\r\n").await;
+        next(&mut connection).await
+    };
+    assert_eq!(after("/news?last_event_id=%31", "").await, events[1]);
+    assert_eq!(after("/news?last_event_id=1", "Last-Event-ID: 2\r\n").await, events[2], "the field is newer");
+    assert_eq!(after("/news?last_event_id=1&last_event_id=2", "").await, snapshot(0));
+    assert_eq!(service.backend.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_has_expired_is_not_sent_to_new_listeners() {
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
+    let mut first = [open(Codec::Http2, &gateway, "/news").await];
+    get(&mut first, &[snapshot(0)]).await;
+    service.chunks.send(chunk("id: 9\nmax-age: 0\ndata: now\n\n")).unwrap();
+    service.chunks.send(chunk("id: 10\nmax-age: 600\ndata: later\n\n")).unwrap();
+    get(&mut first, &["id: 9\n\n".to_owned(), "id: 10\ndata: later\n\n".to_owned()]).await;
+    let mut second = [open(Codec::Http1, &gateway, "/news").await];
+    get(&mut second, &[snapshot(0), "id: 9\n\n".to_owned(), "id: 10\ndata: later\n\n".to_owned()]).await;
+}
+
+#[tokio::test]
 async fn listeners_stay_when_the_service_ends_a_stream() {
     let service = Service::start().await;
     let gateway = service.gateway(&[]);

@@ -98,7 +98,7 @@ async fn a_preflight_for_every_other_path_is_the_same_204() {
     for path in ["/plain", "/nothing", "/auth", "/auth/logout", "/own"] {
         let answer = routed.gateway.exchange(preflight(path, GLOBAL, "BREW")).await;
         let expected = [
-            ("access-control-allow-headers", "Authorization, Content-Type"),
+            ("access-control-allow-headers", "Authorization, Content-Type, Last-Event-ID"),
             ("access-control-allow-methods", "GET, PUT, OPTIONS, POST, DELETE"),
             ("access-control-allow-origin", GLOBAL),
             ("access-control-expose-headers", EXPOSED),

@@ -1,13 +1,10 @@
-//! The `ticket` parameter of a query.
+//! Parameters of a query that are for the gateway itself.
 
-/// The name of the parameter.
-const NAME: &[u8] = b"ticket";
-
-/// A query that has the parameter.
+/// A query without one of its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueryTicket {
+pub struct TakenParameter {
     /// The value of the parameter, as sent.
-    pub ticket: Result<String, Repeated>,
+    pub value: Result<String, Repeated>,
     /// The other parameters, as sent; `None` if there are none.
     pub rest: Option<String>,
 }
@@ -16,15 +13,15 @@ pub struct QueryTicket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeated;
 
-/// Takes the `ticket` out of `query`, in any spelling of its name that a service would decode to it; `None` if there is
-/// none.
-pub fn take_ticket(query: &str) -> Option<QueryTicket> {
-    let mut ticket = None;
+/// Takes the parameter called `name` out of `query`, in any spelling of its name that a service would decode to it; `None`
+/// if there is none.
+pub fn take_parameter(query: &str, name: &str) -> Option<TakenParameter> {
+    let mut taken = None;
     let mut rest: Option<String> = None;
     for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if is_ticket(name.as_bytes()) {
-            ticket = Some(if ticket.is_none() { Ok(value.to_owned()) } else { Err(Repeated) });
+        let (sent, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if is_name(sent.as_bytes(), name) {
+            taken = Some(if taken.is_none() { Ok(value.to_owned()) } else { Err(Repeated) });
             continue;
         }
         match &mut rest {
@@ -35,13 +32,13 @@ pub fn take_ticket(query: &str) -> Option<QueryTicket> {
             }
         }
     }
-    Some(QueryTicket { ticket: ticket?, rest })
+    Some(TakenParameter { value: taken?, rest })
 }
 
-/// Whether `name` is [`NAME`] once its percent-encoding is decoded.
-fn is_ticket(mut name: &[u8]) -> bool {
-    for expected in NAME {
-        let (byte, rest) = match name {
+/// Whether `sent` is `name` once its percent-encoding is decoded.
+fn is_name(mut sent: &[u8], name: &str) -> bool {
+    for expected in name.as_bytes() {
+        let (byte, rest) = match sent {
             [b'%', high, low, rest @ ..] => {
                 let digit = |byte: &u8| char::from(*byte).to_digit(16);
                 (digit(high).zip(digit(low)).and_then(|(high, low)| u8::try_from(high << 4 | low).ok()), rest)
@@ -52,9 +49,9 @@ fn is_ticket(mut name: &[u8]) -> bool {
         if byte != Some(*expected) {
             return false;
         }
-        name = rest;
+        sent = rest;
     }
-    name.is_empty()
+    sent.is_empty()
 }
 
 #[cfg(test)]
@@ -62,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ticket_is_taken_out_and_the_rest_remains_as_it_was_sent() {
+    fn the_parameter_is_taken_out_and_the_rest_remains_as_it_was_sent() {
         for (query, ticket, rest) in [
             ("ticket=a", "a", None),
             ("ticket=", "", None),
@@ -73,16 +70,16 @@ mod tests {
             ("%74%69%63%6b%65%74=a", "a", None),
             ("ticket=a=b", "a=b", None),
         ] {
-            let expected = QueryTicket { ticket: Ok(ticket.to_owned()), rest: rest.map(str::to_owned) };
-            assert_eq!(take_ticket(query), Some(expected), "{query}");
+            let expected = TakenParameter { value: Ok(ticket.to_owned()), rest: rest.map(str::to_owned) };
+            assert_eq!(take_parameter(query, "ticket"), Some(expected), "{query}");
         }
     }
 
     #[test]
-    fn no_copy_remains_of_a_ticket_that_is_repeated() {
+    fn no_copy_remains_of_a_parameter_that_is_repeated() {
         for query in ["ticket=a&ticket=b", "ticket=a&x=1&%74icket=a", "ticket&ticket&ticket"] {
-            let taken = take_ticket(query).unwrap();
-            assert_eq!(taken.ticket, Err(Repeated));
+            let taken = take_parameter(query, "ticket").unwrap();
+            assert_eq!(taken.value, Err(Repeated));
             assert!(!taken.rest.unwrap_or_default().contains("icket"));
         }
     }
@@ -91,7 +88,7 @@ mod tests {
     fn other_names_are_none() {
         for query in ["", "x=1", "Ticket=a", "tickets=a", "ticke=a", "x=ticket=a", "%7ticket=a", "ticket%00=a", "%74=a"]
         {
-            assert_eq!(take_ticket(query), None, "{query}");
+            assert_eq!(take_parameter(query, "ticket"), None, "{query}");
         }
     }
 }
