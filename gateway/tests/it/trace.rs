@@ -17,13 +17,13 @@ const TRACE_BYTES: [u8; 16] = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_
 const SPAN: &str = "00f067aa0ba902b7";
 
 /// A collector, and the setting with its address.
-async fn collector() -> (Backend, String) {
+pub async fn collector() -> (Backend, String) {
     let collector = Backend::start(|_| answer_of("")).await;
     let url = format!("http://{}", collector.address);
     (collector, url)
 }
 
-fn traced(url: &str) -> [(&str, &str); 2] {
+pub fn traced(url: &str) -> [(&str, &str); 2] {
     [("TELEMETRY_OTLP_ENDPOINT", url), ("TELEMETRY_INTERVAL", "0.1")]
 }
 
@@ -49,12 +49,12 @@ fn parts_of(seen: &Seen) -> [String; 3] {
     [trace.to_owned(), span.to_owned(), flags.to_owned()]
 }
 
-fn contains(body: &[u8], part: &[u8]) -> bool {
+pub fn contains(body: &[u8], part: &[u8]) -> bool {
     body.windows(part.len()).any(|window| window == part)
 }
 
 /// Everything that the collector has received.
-fn exported(collector: &Backend) -> Vec<u8> {
+pub fn exported(collector: &Backend) -> Vec<u8> {
     collector.seen().iter().flat_map(|seen| seen.body.clone()).collect()
 }
 

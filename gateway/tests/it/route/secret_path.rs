@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::backend::{Backend, Step, answer};
 use crate::support::{Gateway, Log, admin, request, until};
+use crate::trace::{collector, contains, exported, traced};
 
 const KEY: &str = "c2VjcmV0LWtleS1vZi1hLWZlZWQ";
 
@@ -35,8 +36,11 @@ async fn the_pattern_is_logged_instead_of_the_path_of_a_calendar_feed() {
 }
 
 #[tokio::test]
-async fn no_request_with_a_key_in_its_path_logs_the_key() {
-    let settings = [("STRIP_PREFIX", "['/holoapi']"), ("HOSTS", "['a.example']"), ("LOG_LEVEL", "debug")];
+async fn no_request_with_a_key_in_its_path_logs_or_exports_the_key() {
+    let (collector, url) = collector().await;
+    let [endpoint, interval] = traced(&url);
+    let settings =
+        [("STRIP_PREFIX", "['/holoapi']"), ("HOSTS", "['a.example']"), ("LOG_LEVEL", "debug"), endpoint, interval];
     let (_api, gateway, log) = start(&answer("404 Not Found", &[], ""), &settings).await;
     let paths = [
         format!("/calendar/{KEY}.ics"),
@@ -75,6 +79,8 @@ async fn no_request_with_a_key_in_its_path_logs_the_key() {
     assert!(text.contains("/calendar/{key}.ics") && text.contains("/Calendar/..."), "{text}");
     let (_, metrics) = gateway.ops("/metrics").await;
     assert!(metrics.contains("calendar_feed") && !metrics.contains(KEY));
+    until("the requests are exported", async || contains(&exported(&collector), b"GET calendar_feed")).await;
+    assert!(!contains(&exported(&collector), KEY.as_bytes()));
 }
 
 #[tokio::test]

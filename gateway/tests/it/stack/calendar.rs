@@ -1,9 +1,12 @@
 //! Calendar feeds through both programs.
 
+use holodule_gateway::token::Digest;
 use serde_json::{Value, json};
 
 use super::Stack;
 use super::process::wait_for;
+use crate::support::token;
+use crate::trace::{contains, exported};
 
 fn create(stack: &Stack, token: &str, request: &Value) -> Value {
     let authorization = format!("Authorization: JWT {token}");
@@ -73,4 +76,65 @@ fn the_feeds_of_a_deleted_user_end_with_the_account() {
     assert_eq!(stack.curl(&[], path).status, 200);
     stack.command(&["user", "delete", "user01"], "");
     assert_eq!(stack.curl(&[], path).status, 404);
+}
+
+#[test]
+fn a_static_token_neither_lists_nor_deletes_feeds() {
+    let machine = "holodule_0123456789abcdef0123456789abcdef";
+    let static_token =
+        format!("[{{ name = 'machine', sha256 = '{}', routes = ['*'] }}]", Digest::of(machine.as_bytes()));
+    let gateway = [("JWT_SECRET_KEY", token::secret()), ("STATIC_TOKEN", static_token)];
+    let stack = Stack::start(&[("STORE", "embedded:store.redb".to_owned())], &gateway, None);
+    stack.load();
+    let user = stack.token("user01", "password01");
+    let feed = create(&stack, &user, &json!({}));
+    let authorization = format!("Authorization: Bearer {machine}");
+    let send = |method: &str, path: &str| stack.curl(&["-X", method, "-H", &authorization], path);
+    assert_eq!(send("GET", "/streamers").status, 200, "the token is valid");
+    let of_feed = format!("/calendar/{}", feed["id"].as_str().unwrap());
+    for (method, path) in [("GET", "/calendar"), ("DELETE", &of_feed)] {
+        let refused = send(method, path);
+        let kind = refused.value("content-type");
+        assert_eq!((refused.status, kind), (403, "application/problem+json"), "{method}: {refused:?}");
+        assert_eq!(refused.json()["status"], 403, "{refused:?}");
+    }
+    // Not deleted.
+    assert_eq!(stack.get("/calendar", &user).json()["calendars"].as_array().unwrap().len(), 1);
+    assert_eq!(stack.curl(&[], feed["path"].as_str().unwrap()).status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_trace_and_no_metric_of_either_program_has_the_key_of_a_feed() {
+    let (collector, url) = crate::trace::collector().await;
+    let traced = [("TELEMETRY_OTLP_ENDPOINT", url), ("TELEMETRY_INTERVAL", "0.1".to_owned())];
+    let requesting = tokio::task::spawn_blocking(move || {
+        let backend = [&[("STORE", "embedded:store.redb".to_owned())], &traced[..]].concat();
+        let stack = Stack::start(&backend, &[&[("JWT_SECRET_KEY", token::secret())], &traced[..]].concat(), None);
+        stack.load();
+        let feed = create(&stack, &stack.token("user01", "password01"), &json!({}));
+        let (path, key) = (feed["path"].as_str().unwrap(), feed["key"].as_str().unwrap());
+        assert_eq!(stack.curl(&[], path).status, 200);
+        assert_eq!(stack.curl(&[], &format!("/calendar/{key}")).status, 401);
+        assert_eq!(stack.curl(&[], &format!("/calender/{key}.ics")).status, 401);
+        let metrics = [(&stack.gateway, "ops"), (&stack.backend, "admin")].map(|(program, listener)| {
+            let page = format!("http://{}/metrics", program.address(listener));
+            super::process::run(std::process::Command::new("curl").args(["--silent", "--fail", &page]), "")
+        });
+        // The programs have to run until they have exported what they recorded.
+        (key.to_owned(), metrics, stack)
+    });
+    let (key, metrics, stack) = requesting.await.unwrap();
+    assert!(metrics[0].contains("calendar_feed"), "{}", metrics[0]);
+    for page in &metrics {
+        assert!(!page.contains(&key[..32]) && !page.contains(&key[32..]), "{page}");
+    }
+    let names = ["GET calendar_feed", "/calendar/{key}.ics"];
+    crate::support::until("both programs export the request of the feed", async || {
+        let exported = exported(&collector);
+        names.iter().all(|name| contains(&exported, name.as_bytes()))
+    })
+    .await;
+    let exported = exported(&collector);
+    assert!(!contains(&exported, &key.as_bytes()[..32]) && !contains(&exported, &key.as_bytes()[32..]));
+    drop(stack);
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use mongodb::Client;
+use mongodb::bson::{DateTime, Document, doc};
 use serde_json::{Value, json};
 
 use super::Stack;
@@ -188,4 +190,41 @@ fn streamers_and_schedules_are_those_of_the_later_service() {
     for path in ["/streamers", "/schedules", "/now"] {
         assert_eq!(stack.curl(&["-X", "POST", headers[0], headers[1]], path).value("allow"), "GET, HEAD", "{path}");
     }
+}
+
+/// Within a second of a change, as for every list: far less than the freshness lifetime.
+#[test]
+fn schedules_of_another_program_are_visible_within_a_second_in_a_replica_set() {
+    const SCHEDULES: &str = "/schedules?sdate=2020-12-09&edate=2020-12-09&code=HL0503";
+    let server = Server::start(&["--replicas", "1"]);
+    let stack = Stack::on_store(server.url());
+    let token = load(&stack);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = runtime.block_on(async { Client::with_uri_str(server.url()).await.unwrap() });
+    let schedules = client.default_database().unwrap().collection::<Document>("schedules");
+    let titles = |answer: &Answer| -> Vec<String> {
+        let listed = answer.json()["schedules"].as_array().unwrap().clone();
+        listed.iter().map(|schedule| schedule["title"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = titles(&cached(&stack, SCHEDULES, &token));
+    let schedule = doc! {
+        "code": "HL0503", "video_id": "of-another", "title": "first title",
+        "streaming_at": DateTime::parse_rfc3339_str("2020-12-09T23:30:00Z").unwrap(),
+    };
+    let one = doc! { "video_id": "of-another" };
+    let expect = |title: Option<&str>| {
+        let changed = Instant::now();
+        let expected: Vec<String> = title.map(str::to_owned).into_iter().chain(before.clone()).collect();
+        wait_for("the change", || (titles(&ok(&stack, SCHEDULES, &token)) == expected).then_some(()));
+        assert!(changed.elapsed() < Duration::from_secs(1), "{title:?}: {:?}", changed.elapsed());
+        // The next change has to purge it again.
+        cached(&stack, SCHEDULES, &token);
+    };
+    runtime.block_on(async { schedules.insert_one(schedule).await }).unwrap();
+    expect(Some("first title"));
+    let update = doc! { "$set": { "title": "second title" } };
+    runtime.block_on(async { schedules.update_one(one.clone(), update).await }).unwrap();
+    expect(Some("second title"));
+    runtime.block_on(async { schedules.delete_one(one).await }).unwrap();
+    expect(None);
 }
