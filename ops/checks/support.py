@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CA = ROOT / "certs/dev/ca.pem"
 RUN = ROOT / "ops/run"
+# The variable with the file of results: see test_schemathesis.py.
+RECORDS = "HOLODULE_TEST_RECORDS"
 CREDENTIALS = {"username": "user01", "password": "password01"}
 # Within the descriptor limit of small machines.
 FEW_DESCRIPTORS = {"LISTENER_MAX_CONNECTIONS": "256", "UPSTREAM_MAX_CONNECTIONS": "128"}
@@ -40,6 +42,13 @@ def environment(**settings):
     ours = settings_of_the_programs()
     others = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in ours}
     return {**others, **FEW_DESCRIPTORS, **settings}
+
+
+def record(tool, **figures):
+    """Appends the result of a tool to the file that `RECORDS` names in the environment, if any."""
+    if path := os.environ.get(RECORDS):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"tool": tool, **figures}) + "\n")
 
 
 def free_port():

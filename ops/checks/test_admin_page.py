@@ -5,13 +5,14 @@ python3 ops/checks/test_admin_page.py --screenshots DIRECTORY    writes the pict
 """
 
 import json
+import re
 import sys
 import unittest
 from pathlib import Path
 
 from admin_page import BACKEND, DAY, LANGUAGES, SAMPLES, VIDEO, PageTests, running_backend, send
 from browser import Failure, browsing, running_driver
-from support import ROOT, run
+from support import ROOT, enter, record, run
 
 # Installed by ops/test; of this package only axe-core is used.
 AXE = ROOT / "target/tools/axe_playwright_python/axe.min.js"
@@ -244,8 +245,10 @@ class AdminPage(PageTests):
         listed = "found.violations.map(violation => [violation.id, violation.nodes.map(node => node.html)])"
         # During an animation, colours are those of neither state.
         settled = "await Promise.all(document.getAnimations().map(animation => animation.finished));"
-        script = f"{AXE.read_text()}\n{settled}\nconst found = await axe.run(); return {listed};"
-        self.assertEqual(page.run(script), [], what)
+        script = f"{AXE.read_text()}\n{settled}\nconst found = await axe.run();"
+        version, passes, found = page.run(f"{script} return [axe.version, found.passes.length, {listed}];")
+        record("axe", version=version, passes=passes, violations=len(found), view=what)
+        self.assertEqual(found, [], what)
 
     def test_a_narrow_window_does_not_scroll_sideways(self):
         self.upload()
@@ -296,16 +299,35 @@ class AdminPage(PageTests):
                     self.assertGreater(page.run(f"{top} - {bottom}"), 8)
 
 
+# The pictures of the README: name, view, language, dark.
+SCREENSHOTS = (
+    ("admin-calendar-en", "/?day=2020-12-14", "en", False),
+    ("admin-calendar-ja-dark", "/?day=2020-12-14", "ja", True),
+    ("admin-import-en-dark", "/page/transfer", "en", True),
+)
+
+
+class Screenshots(unittest.TestCase):
+    def test_the_pictures_of_the_readme_are_of_views_that_exist(self):
+        names = [name for name, *_ in SCREENSHOTS]
+        shown = re.findall(r"\(ops/docs/([\w-]+)\.webp\)", (ROOT / "README.md").read_text())
+        self.assertEqual(shown, names)
+        base = enter(self.addCleanup, running_backend())
+        for name, path, language, dark in SCREENSHOTS:
+            picture = (ROOT / "ops/docs" / f"{name}.webp").read_bytes()
+            self.assertEqual((picture[:4], picture[8:12]), (b"RIFF", b"WEBP"), name)
+            self.assertGreater(len(picture), 10_000, name)
+            status, document = send(base, "GET", f"{path}{'&' if '?' in path else '?'}lang={language}")
+            self.assertEqual((status, f'lang="{language}"' in document), (200, True), name)
+            self.assertEqual(name.endswith("-dark"), dark)
+
+
 def screenshots(folder):
     """The pictures of the README."""
     folder.mkdir(parents=True, exist_ok=True)
     with running_backend() as base, running_driver() as driver:
         send(base, "POST", "/holodules", (SAMPLES / "holodules.csv").read_bytes(), "text/csv")
-        for name, path, language, dark in (
-            ("admin-calendar-en", "/?day=2020-12-14", "en", False),
-            ("admin-calendar-ja-dark", "/?day=2020-12-14", "ja", True),
-            ("admin-import-en-dark", "/page/transfer", "en", True),
-        ):
+        for name, path, language, dark in SCREENSHOTS:
             with browsing(driver, language, dark) as browser:
                 browser.open(base + path)
                 if path == "/page/transfer":

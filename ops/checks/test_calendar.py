@@ -12,7 +12,7 @@ import urllib.parse
 import zoneinfo
 from contextlib import closing
 
-from support import CREDENTIALS, ROOT, enter, running_stack
+from support import CREDENTIALS, ROOT, enter, record, running_stack
 
 # Installed by ops/test.
 sys.path.insert(0, str(ROOT / "target/tools"))
@@ -89,6 +89,8 @@ class Feeds(unittest.TestCase):
         events = {str(event["UID"]): event for event in calendar.walk("VEVENT")}
         self.assertEqual([error for event in events.values() for error in event.errors], [])
         other = {event.uid: event for event in ics.Calendar(answer.body.decode()).events}
+        errors = sum(len(event.errors) for event in events.values())
+        record("icalendar", events=len(events), errors=errors)
         self.assertEqual(other.keys(), events.keys())
         for uid, event in events.items():
             self.assertEqual(other[uid].begin.datetime, event["DTSTART"].dt)

@@ -26,6 +26,7 @@ const FULL_RETRY: u32 = 30;
 #[utoipa::path(
     get,
     path = "/holodules/stream",
+    operation_id = "streamHolodules",
     tag = "holodules",
     params(StreamParameters),
     security(("token" = []), ("ticket" = [])),

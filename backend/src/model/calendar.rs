@@ -11,7 +11,7 @@ use crate::hex::{self, NoRandomness};
 
 /// The maximum number of calendar feeds of a user.
 pub const CALENDARS_LIMIT: usize = 20;
-/// The longest label of a calendar feed, in bytes.
+/// The longest label of a calendar feed, in characters.
 pub const CALENDAR_LABEL_LIMIT: usize = 128;
 
 /// The digits of a key.
@@ -113,7 +113,7 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// Checks a label: 1 to [`CALENDAR_LABEL_LIMIT`] bytes, no control characters.
+    /// Checks a label: 1 to [`CALENDAR_LABEL_LIMIT`] characters, no control characters.
     ///
     /// # Errors
     /// [`Invalid`].
@@ -121,7 +121,10 @@ impl Calendar {
         if label.is_empty() {
             return Err(Invalid::new("label", "must not be empty"));
         }
-        text("label", Some(label), CALENDAR_LABEL_LIMIT, LineBreaks::Forbidden)
+        if label.chars().count() > CALENDAR_LABEL_LIMIT {
+            return Err(Invalid::new("label", format!("must not be longer than {CALENDAR_LABEL_LIMIT} characters")));
+        }
+        text("label", Some(label), label.len(), LineBreaks::Forbidden)
     }
 
     /// Whether it belongs to the user with this `id`, among those with the name of its owner.
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_label_is_bounded() {
-        for good in ["a", "推しの配信", &"a".repeat(CALENDAR_LABEL_LIMIT)] {
+        for good in ["a", "推しの配信", &"a".repeat(CALENDAR_LABEL_LIMIT), &"あ".repeat(CALENDAR_LABEL_LIMIT)] {
             Calendar::check_label(good).unwrap();
         }
         for bad in ["", "a\nb", &"a".repeat(CALENDAR_LABEL_LIMIT + 1)] {

@@ -52,7 +52,7 @@ pub struct Holodule {
     pub tags: Option<Value>,
 }
 
-/// The view of a [`Holodule`] for clients: its eight text fields in the contract's order.
+/// A stream: its eight text fields, of which those that the document lacks are omitted.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[schema(as = Holodule)]
 pub struct Public<'a> {

@@ -23,33 +23,39 @@ use crate::{clock, hex};
 
 /// The maximum request body, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
-/// The longest value of a filter, in bytes.
+/// The longest value of a filter, in characters.
 const VALUE_LIMIT: usize = NAME_LIMIT;
 
 /// The request. A missing member does not restrict the feed.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CreateCalendar {
-    /// The name of the calendar, 1 to 128 bytes without control characters.
-    #[schema(min_length = 1, max_length = 128, example = "hololive")]
+    /// The name of the calendar, without control characters.
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "hololive")]
     label: Option<String>,
     /// Codes of streamers.
     #[serde(default)]
-    #[schema(max_items = 100, example = json!(["HL0503"]))]
+    #[schema(max_items = 100, value_type = Vec<FilterValue>, example = json!(["HL0503"]))]
     code: Vec<String>,
     /// Exact names of streamers.
     #[serde(default)]
-    #[schema(max_items = 100, example = json!([]))]
+    #[schema(max_items = 100, value_type = Vec<FilterValue>, example = json!([]))]
     name: Vec<String>,
     /// Groups of streamers.
     #[serde(default)]
-    #[schema(max_items = 100, example = json!([]))]
+    #[schema(max_items = 100, value_type = Vec<FilterValue>, example = json!([]))]
     group: Vec<String>,
     /// Exact tags of videos.
     #[serde(default)]
-    #[schema(max_items = 100, example = json!([]))]
+    #[schema(max_items = 100, value_type = Vec<FilterValue>, example = json!([]))]
     tag: Vec<String>,
 }
+
+/// A value of a filter, without control characters.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+#[expect(dead_code, reason = "only its description is used")]
+struct FilterValue(String);
 
 /// A new calendar feed.
 #[derive(Serialize, ToSchema)]
@@ -115,6 +121,7 @@ impl<'a> From<&'a Calendar> for ShownCalendar<'a> {
 #[utoipa::path(
     post,
     path = "/calendar",
+    operation_id = "createCalendar",
     tag = "calendar",
     request_body = CreateCalendar,
     responses(
@@ -164,6 +171,7 @@ pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Hand
 #[utoipa::path(
     get,
     path = "/calendar",
+    operation_id = "listCalendars",
     tag = "calendar",
     responses((status = 200, description = "The feeds, without their keys.", body = CalendarList<'_>), CalendarErrors),
 )]
@@ -179,8 +187,9 @@ pub(crate) async fn list(app: &App, headers: &HeaderMap) -> HandlerResult {
 #[utoipa::path(
     delete,
     path = "/calendar/{id}",
+    operation_id = "deleteCalendar",
     tag = "calendar",
-    params(("id" = String, Path, description = "The `id` of the feed.")),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$", description = "The `id` of the feed.")),
     responses((status = 204, description = "The feed is no longer served."), RemovedCalendarErrors),
 )]
 pub(crate) async fn delete(app: &App, headers: &HeaderMap, id: &str) -> HandlerResult {
@@ -222,8 +231,10 @@ fn values(parameter: &'static str, values: Vec<String>) -> Result<BTreeSet<Strin
     if values.len() > FILTER_VALUES_LIMIT {
         return bad(format!("has more than {FILTER_VALUES_LIMIT} values"));
     }
-    if values.iter().any(|value| value.is_empty() || value.len() > VALUE_LIMIT || value.contains(char::is_control)) {
-        return bad(format!("must have values of 1 to {VALUE_LIMIT} bytes without control characters"));
+    let is_wrong =
+        |value: &String| value.is_empty() || value.chars().count() > VALUE_LIMIT || value.contains(char::is_control);
+    if values.iter().any(is_wrong) {
+        return bad(format!("must have values of 1 to {VALUE_LIMIT} characters without control characters"));
     }
     Ok(values)
 }
@@ -252,6 +263,7 @@ mod tests {
     fn values_are_bounded() {
         let many = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
         assert_eq!(values("tag", many(FILTER_VALUES_LIMIT)).unwrap().len(), FILTER_VALUES_LIMIT);
+        assert_eq!(values("tag", vec!["あ".repeat(VALUE_LIMIT)]).unwrap().len(), 1);
         assert!(values("tag", vec!["a".into(); FILTER_VALUES_LIMIT + 1]).unwrap().len() == 1);
         for bad in
             [many(FILTER_VALUES_LIMIT + 1), vec![String::new()], vec!["a\n".into()], vec!["a".repeat(VALUE_LIMIT + 1)]]

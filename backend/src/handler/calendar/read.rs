@@ -44,11 +44,17 @@ pub(super) type Read = Result<Tagged, HttpError>;
 #[utoipa::path(
     get,
     path = "/calendar/{key}.ics",
+    operation_id = "readCalendarFeed",
     tag = "calendar",
-    params(("key" = String, Path, description = "The key of the feed.")),
+    params(("key" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The key of the feed.")),
     security(()),
     responses(
-        (status = 200, description = "An iCalendar object (RFC 5545).", body = String, content_type = "text/calendar"),
+        (
+            status = 200,
+            description = "An iCalendar object (RFC 5545).",
+            body = String,
+            content_type = "text/calendar; charset=utf-8",
+        ),
         FeedErrors,
     ),
 )]

@@ -4,8 +4,12 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoResponses, ToSchema};
 
+use super::responses::EndpointErrors;
+
 /// A refusal: `{"error":"<reason phrase>"}`.
 #[derive(Serialize, ToSchema)]
+// Otherwise every refusal with a description would be one without it too.
+#[serde(deny_unknown_fields)]
 pub(in crate::handler) struct Refused {
     /// The reason phrase of the status.
     #[schema(example = "Not found")]
@@ -24,6 +28,17 @@ pub(in crate::handler) struct Described {
     /// What is wrong.
     #[schema(example = "Signature has expired")]
     description: String,
+}
+
+/// A refusal, with or without a description.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(in crate::handler) enum Refusal {
+    /// With one.
+    Described(Described),
+    /// Without one.
+    Plain(Refused),
 }
 
 /// A name and a password.
@@ -52,7 +67,12 @@ pub(in crate::handler) struct AccessToken {
 #[expect(dead_code, reason = "the gateway reads it; only its description is used")]
 pub(in crate::handler) struct TicketRequest {
     /// The canonical path, without a query, of a route that accepts tickets.
-    #[schema(example = "/holodules/stream")]
+    #[schema(
+        min_length = 1,
+        max_length = 2048,
+        pattern = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$",
+        example = "/holodules/stream"
+    )]
     path: String,
 }
 
@@ -87,15 +107,21 @@ enum BodyErrors {
 #[utoipa::path(
     post,
     path = "/auth",
+    operation_id = "logIn",
     tag = "login",
     request_body = Credentials,
     security(()),
     responses(
         (status = 200, description = "The token.", body = AccessToken),
-        (status = 400, description = "The body is not a JSON object of the two strings.", body = Described),
+        EndpointErrors,
+        (
+            status = 400,
+            description = "The body is not a JSON object of the two strings, or the request is malformed.",
+            body = Refusal,
+        ),
         (status = 401, description = "The credentials are not valid.", body = Described),
         BodyErrors,
-        (status = 429, description = "Too many failed logins.", body = Described),
+        (status = 429, description = "Too many failed logins, or too many requests of this address.", body = Described),
         (status = 503, description = "The credentials cannot be checked at present.", body = Described),
     ),
 )]
@@ -108,10 +134,12 @@ pub(in crate::handler) fn log_in() {}
 #[utoipa::path(
     post,
     path = "/auth/logout",
+    operation_id = "logOut",
     tag = "login",
     responses(
+        EndpointErrors,
         (status = 204, description = "The token is revoked."),
-        (status = 400, description = "The request has a body.", body = Refused),
+        (status = 400, description = "The request has a body, or is malformed.", body = Refused),
         (status = 401, description = "There is no valid token.", body = Described),
         (status = 404, description = "The token is a static one.", body = Refused),
         (status = 429, description = "Too many requests.", body = Refused),
@@ -127,11 +155,13 @@ pub(in crate::handler) fn log_out() {}
 #[utoipa::path(
     post,
     path = "/auth/ticket",
+    operation_id = "issueTicket",
     tag = "login",
     request_body = TicketRequest,
     responses(
         (status = 200, description = "A ticket for one request.", body = Ticket),
-        (status = 400, description = "The body is not as described.", body = Described),
+        EndpointErrors,
+        (status = 400, description = "The body is not as described, or the request is malformed.", body = Refusal),
         (status = 401, description = "There is no valid token.", body = Described),
         (status = 404, description = "No route with this path accepts tickets.", body = Refused),
         BodyErrors,

@@ -7,6 +7,9 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Required, Schema};
 
 use crate::model::{FILTER_VALUES_LIMIT, NEEDLE_LIMIT, PAGE_LIMIT};
 
+/// Texts without control characters.
+const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
 /// The day in a path.
 pub(in crate::handler) struct DayParameters;
 
@@ -30,7 +33,7 @@ impl IntoParams for DayParameters {
         let schema = text().pattern(Some("^[0-9]{8}$")).build();
         let day = ParameterBuilder::new().name("day").parameter_in(ParameterIn::Path).required(Required::True);
         let day = day.description(Some("A day of Japan as `yyyymmdd`.")).schema(Some(schema));
-        vec![day.example(Some("20201209".into())).build()]
+        vec![day.build()]
     }
 }
 
@@ -84,7 +87,11 @@ impl IntoParams for ScheduleParameters {
             one("edate", "The last day.", day()),
             one("code", "The code of a streamer.", text()),
             one("group", "A group: the codes of its streamers are alternatives to `code`.", text()),
-            one("keyword", "A text to find in title, name or description, matched literally.", text()),
+            one(
+                "keyword",
+                "A text to find in title, name or description, matched literally.",
+                text().max_length(Some(NEEDLE_LIMIT)).pattern(Some(NO_CONTROLS)),
+            ),
         ]
     }
 }
@@ -106,16 +113,16 @@ fn days() -> Vec<Parameter> {
 
 fn selectors() -> Vec<Parameter> {
     vec![
-        several("code", "Codes of streamers, such as `HL0503`: any of them.", text()),
+        several("code", "Codes of streamers, such as `HL0503`: any of them.", text().min_length(Some(1))),
         several("name", "Names of streamers, exactly as stored: any of them.", text()),
-        several("group", "Groups of streamers: any of them.", text()),
+        several("group", "Groups of streamers: any of them.", text().min_length(Some(1))),
         several("tag", "Tags, exactly as stored: any of them.", text()),
     ]
 }
 
 fn paging() -> Vec<Parameter> {
     let status = text().enum_values(Some(["upcoming", "live", "past"]));
-    let searched = text().min_length(Some(1)).max_length(Some(NEEDLE_LIMIT));
+    let searched = text().min_length(Some(1)).max_length(Some(NEEDLE_LIMIT)).pattern(Some(NO_CONTROLS));
     let sort = text().enum_values(Some(["starts_at", "-starts_at"]));
     let limit = ObjectBuilder::new().schema_type(SchemaType::new(Type::Integer)).minimum(Some(1));
     vec![
@@ -132,7 +139,11 @@ fn paging() -> Vec<Parameter> {
         ),
         one("sort", "`starts_at`, the default, or `-starts_at` for the latest first.", sort),
         one("limit", "Entries of a page; 100 by default.", limit.maximum(Some(PAGE_LIMIT))),
-        one("cursor", "The `next` of the previous page, with the other parameters unchanged except `limit`.", text()),
+        one(
+            "cursor",
+            "The `next` of the previous page, with the other parameters unchanged except `limit`.",
+            text().min_length(Some(1)),
+        ),
     ]
 }
 

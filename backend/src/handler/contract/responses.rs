@@ -6,10 +6,13 @@ use utoipa::openapi::schema::{Object, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-use super::gateway::{Described, Refused};
+use super::gateway::{Described, Refusal, Refused};
 use crate::respond::Problem;
 
 type Responses = BTreeMap<String, RefOr<Response>>;
+
+/// The errors of the gateway's own endpoints, besides those of what they do.
+pub(super) struct EndpointErrors;
 
 /// The errors of routes whose errors have only a reason phrase.
 pub(in crate::handler) struct PlainErrors;
@@ -45,7 +48,7 @@ pub(in crate::handler) struct StreamerErrors;
 pub(in crate::handler) struct ScheduleErrors;
 
 /// The responses of the gateway on every route that needs a token: status, name and response.
-pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 13] {
+pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 15] {
     [
         (
             "304",
@@ -54,6 +57,7 @@ pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 1
         ),
         ("400", "BadRequest", plain("The request is malformed, or a parameter is wrong.")),
         ("401", "Unauthorized", described("There is no valid token: log in, and repeat the request.")),
+        ("403", "Forbidden", plain("The route is configured for other networks or other roles.")),
         ("404", "NotFound", plain("There is no such route, or it does not exist for this token.")),
         ("405", "MethodNotAllowed", plain("The route has other methods.")),
         ("414", "UriTooLong", plain("The path and the query are too long.")),
@@ -61,6 +65,7 @@ pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 1
         ("429", "TooManyRequests", plain("Too many requests of this user or address.")),
         ("431", "HeadersTooLarge", plain("The header section is too large.")),
         ("500", "InternalServerError", plain("An internal error.")),
+        ("501", "NotImplemented", plain("A WebSocket handshake, which the route does not accept.")),
         ("502", "BadGateway", plain("The backend's response is not valid or incomplete.")),
         ("503", "ServiceUnavailable", plain("The token or the request cannot be handled at present.")),
         ("504", "GatewayTimeout", plain("The backend takes too long.")),
@@ -70,6 +75,14 @@ pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 1
 /// References to [`shared`].
 fn of_gateway() -> Responses {
     shared().map(|(status, name, _)| (status.to_owned(), Ref::from_response_name(name).into())).into()
+}
+
+impl IntoResponses for EndpointErrors {
+    fn responses() -> Responses {
+        let mut responses = of_gateway();
+        responses.retain(|status, _| matches!(status.as_str(), "405" | "414" | "421" | "431" | "500"));
+        responses
+    }
 }
 
 impl IntoResponses for PlainErrors {
@@ -165,13 +178,17 @@ impl IntoResponses for StreamErrors {
         let mut responses = ListErrors::responses();
         // A stream has no entity tag.
         responses.remove("304");
-        with_problems(
+        let mut responses = with_problems(
             responses,
             &[
-                ("400", "A parameter is wrong, or the query contains too much."),
+                ("400", "A parameter is wrong, the query contains too much, or a ticket is beside another credential."),
                 ("503", "The store does not respond, or there are too many streams."),
             ],
-        )
+        );
+        if let Some(RefOr::T(response)) = responses.get_mut("400") {
+            response.content.insert("application/json".to_owned(), content::<Refusal>().into());
+        }
+        responses
     }
 }
 
@@ -188,7 +205,8 @@ impl IntoResponses for ScheduleErrors {
         let mut responses = of_gateway();
         // Other errors of the request have the form of the gateway.
         let forms = OneOfBuilder::new().item(identified_schema()).item(Ref::from_schema_name(Refused::name()));
-        let content = ContentBuilder::new().schema(Some(Schema::OneOf(forms.build()))).build();
+        let example = serde_json::json!({ "message": "sdate must be a day as yyyy-mm-dd", "identifier": "sdate" });
+        let content = ContentBuilder::new().schema(Some(Schema::OneOf(forms.build()))).example(Some(example)).build();
         let description = "A date or the keyword is malformed. `identifier` is the name of the parameter.";
         let response = ResponseBuilder::new().description(description);
         responses.insert("400".to_owned(), response.content("application/json", content).build().into());
@@ -198,7 +216,8 @@ impl IntoResponses for ScheduleErrors {
 
 /// An error in the form of the author's later service.
 fn identified(description: &str) -> Response {
-    let content = ContentBuilder::new().schema(Some(identified_schema())).build();
+    let example = serde_json::json!({ "message": "Streamer not found", "identifier": "HL0599" });
+    let content = ContentBuilder::new().schema(Some(identified_schema())).example(Some(example)).build();
     ResponseBuilder::new().description(description).content("application/json", content).build()
 }
 

@@ -5,6 +5,7 @@
 
 mod common;
 mod docs;
+mod examples;
 
 use std::sync::LazyLock;
 
@@ -57,6 +58,7 @@ const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxag
         openapi,
     ),
     components(schemas(Problem<'_>, gateway::Described, gateway::Refused)),
+    servers((url = "/", description = "The gateway that serves this document.")),
     modifiers(&Credentials, &Common),
     security(("token" = [])),
     tags(
@@ -103,6 +105,7 @@ pub(crate) fn document() -> serde_json::Value {
 #[utoipa::path(
     get,
     path = "/openapi.json",
+    operation_id = "readOpenApi",
     tag = "contract",
     responses((status = 200, description = "The document.", body = Object), PlainErrors),
 )]
@@ -142,10 +145,11 @@ mod tests {
         for reference in found {
             assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
         }
+        let text = document.to_string();
+        assert!(!text.contains("[`"), "a link of rustdoc: {text}");
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 assert!(operation["summary"].is_string(), "{method} {path}");
-                assert!(!operation.to_string().contains("[`"), "a link of rustdoc: {method} {path}");
                 assert!(operation["responses"].as_object().unwrap().len() > 1, "{method} {path}");
             }
         }

@@ -41,6 +41,7 @@ pub(crate) type Read = Result<Option<Tagged>, HttpError>;
 #[utoipa::path(
     get,
     path = "/holodules/{day}",
+    operation_id = "readDay",
     tag = "holodules",
     params(DayParameters),
     responses((status = 200, description = "The streams.", body = DayBody<'_>), DayErrors),

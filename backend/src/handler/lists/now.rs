@@ -67,6 +67,7 @@ impl NowQuery {
 #[utoipa::path(
     get,
     path = "/now",
+    operation_id = "listCurrentHolodules",
     tag = "holodules",
     params(FilterParameters),
     responses((status = 200, description = "The streams.", body = NowBody<'_>), ListErrors),

@@ -50,6 +50,7 @@ pub(in crate::handler) struct ListBody<'a> {
 #[utoipa::path(
     get,
     path = "/holodules",
+    operation_id = "listHolodules",
     tag = "holodules",
     params(ListParameters),
     responses((status = 200, description = "A page, also of no streams.", body = ListBody<'_>), ListErrors),
@@ -66,8 +67,12 @@ pub(crate) async fn holodules(app: &App, parts: &Parts) -> HandlerResult {
 #[utoipa::path(
     get,
     path = "/streamers/{code}/holodules",
+    operation_id = "listHolodulesOfStreamer",
     tag = "streamers",
-    params(("code" = String, Path, description = "The code of a streamer.", example = "HL0503"), StreamerListParameters),
+    params(
+        ("code" = String, Path, pattern = "^[A-Za-z0-9_-]+$", description = "The code of a streamer."),
+        StreamerListParameters,
+    ),
     responses((status = 200, description = "A page, also of no streams.", body = ListBody<'_>), StreamerListErrors),
 )]
 pub(crate) async fn of_streamer(app: &App, parts: &Parts, code: &str) -> HandlerResult {

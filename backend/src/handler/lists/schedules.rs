@@ -76,6 +76,7 @@ impl SchedulesParameters {
 #[utoipa::path(
     get,
     path = "/schedules",
+    operation_id = "listSchedules",
     tag = "schedules",
     params(ScheduleParameters),
     responses((status = 200, description = "The schedules.", body = ScheduleList), ScheduleErrors),
@@ -123,8 +124,9 @@ pub(crate) async fn schedules(app: &App, parts: &Parts) -> HandlerResult {
 #[utoipa::path(
     get,
     path = "/schedules/{id}",
+    operation_id = "readSchedule",
     tag = "schedules",
-    params(("id" = String, Path, description = "The id of a schedule.")),
+    params(("id" = String, Path, pattern = "^[A-Za-z0-9_-]+$", description = "The id of a schedule.")),
     responses((status = 200, description = "The schedule.", body = Schedule), StreamerErrors),
 )]
 pub(crate) async fn schedule(app: &App, parts: &Parts, id: &str) -> HandlerResult {

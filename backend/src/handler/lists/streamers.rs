@@ -129,6 +129,7 @@ pub(super) struct IdentifiedError<'a> {
 #[utoipa::path(
     get,
     path = "/streamers",
+    operation_id = "listStreamers",
     tag = "streamers",
     params(("group" = Option<String>, Query, description = "Only the streamers of this group.")),
     responses((status = 200, description = "The streamers.", body = StreamerList<'_>), PlainErrors),
@@ -148,8 +149,9 @@ pub(crate) async fn streamers(app: &App, parts: &Parts) -> HandlerResult {
 #[utoipa::path(
     get,
     path = "/streamers/{id}",
+    operation_id = "readStreamer",
     tag = "streamers",
-    params(("id" = String, Path, description = "The id or the code of a streamer.")),
+    params(("id" = String, Path, pattern = "^[A-Za-z0-9_-]+$", description = "The id or the code of a streamer.")),
     responses((status = 200, description = "The streamer.", body = ShownStreamer<'_>), StreamerErrors),
 )]
 pub(crate) async fn streamer(app: &App, parts: &Parts, id: &str) -> HandlerResult {
