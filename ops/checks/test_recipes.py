@@ -5,6 +5,7 @@ import json
 import os
 import re
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class Recipes(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         # Each second request within a second is refused, so that every program has to wait.
-        stack = enter(cls.addClassCleanup, running_stack(LIMIT_IDENTITY_RATE="1", LIMIT_IDENTITY_BURST="1"))
+        stack = cls.stack = enter(cls.addClassCleanup, running_stack(LIMIT_IDENTITY_RATE="1", LIMIT_IDENTITY_BURST="1"))
         cls.log = stack.folder / "gateway.log"
         cls.settings = {
             "BASE": f"https://localhost:{stack.port}",
@@ -54,6 +55,13 @@ class Recipes(unittest.TestCase):
         self.assertEqual(shown["one streamer"], one)
         self.assertEqual(shown["calendar"], "BEGIN:VCALENDAR")
         self.assertEqual(shown["event"], "snapshot")
+        self.assertEqual(shown["deleted"], "204")
+        # The user has at most 20 feeds: a program that leaves one cannot run any number of times.
+        client = self.stack.client()
+        bearer = [("Authorization", f"Bearer {client.login()}")]
+        while (feeds := client.send("GET", "/calendar", headers=bearer)).status == 429:
+            time.sleep(int(feeds.headers["Retry-After"]))
+        self.assertEqual(json.loads(feeds.body), {"calendars": []})
 
     def test_curl(self):
         (self.folder / "recipe.sh").write_text(program("curl", "sh"))
