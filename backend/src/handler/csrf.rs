@@ -182,12 +182,18 @@ mod tests {
     }
 
     #[test]
-    fn a_write_from_another_site_is_refused_and_a_read_is_not() {
+    fn a_request_from_another_site_is_refused_unless_it_follows_a_link() {
         let json = ("content-type", "application/json");
         for site in ["cross-site", "same-site", "other"] {
             let headers = [("host", "localhost"), json, ("sec-fetch-site", site)];
             assert_eq!(status("POST", &headers), Err(StatusCode::FORBIDDEN), "{site}");
-            assert_eq!(status("GET", &headers), Ok(()));
+            assert_eq!(status("GET", &headers), Err(StatusCode::FORBIDDEN), "{site}");
+            let navigation = [("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")];
+            assert_eq!(status("GET", &navigation), Ok(()), "{site}");
+            for (destination, expected) in [("document", Ok(())), ("iframe", Err(StatusCode::FORBIDDEN))] {
+                let navigation = [&navigation[..], &[("sec-fetch-dest", destination)]].concat();
+                assert_eq!(status("GET", &navigation), expected, "{site} {destination}");
+            }
         }
         for site in ["same-origin", "none"] {
             assert_eq!(status("POST", &[("host", "localhost"), json, ("sec-fetch-site", site)]), Ok(()));
