@@ -110,6 +110,7 @@ const REASONS: &[(&str, &str)] = &[
     ("{} must not be repeated", "{} は 1 回だけ指定できます。"),
     ("{} has more than {} values", "{} の値が {} 個を超えています。"),
     ("there is no parameter {}", "パラメーター {} はありません。"),
+    ("there is no {} {}", "{} {} はありません。"),
 ];
 
 /// The translations for the scripts: none in English.
@@ -156,8 +157,8 @@ mod tests {
     const SOURCES: [(&str, &[&str], &str); 24] = [
         (include_str!("../handler/page/calendar.rs"), &["bad_request("], ""),
         (include_str!("../handler/page/record.rs"), &["bad_request(", "not_found(", "HttpError::new("], ""),
-        (include_str!("../handler/page/request.rs"), &["HttpError::new(", "not_found("], ""),
-        (include_str!("../handler/page/search.rs"), &["bad_request(", "invalid("], ""),
+        (include_str!("../handler/page/request.rs"), &["not_found("], ""),
+        (include_str!("../handler/page/search.rs"), &["bad_request(", "day("], ""),
         (include_str!("../handler/page/state.rs"), &["StoreError::", "Some("], ""),
         (include_str!("../handler/parameters.rs"), &["format!("], ""),
         (include_str!("../handler/lists/cursor.rs"), &["#[error("], "the cursor "),
@@ -182,15 +183,24 @@ mod tests {
 
     /// The first text with a space after each place of `trigger`, with a sample at each of its values.
     fn reasons<'a>(source: &'a str, trigger: &'a str) -> impl Iterator<Item = String> + 'a {
-        let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let source = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
         source.split(trigger).skip(1).filter_map(|rest| {
-            let statement: String = rest.split(";\n").next().unwrap_or_default().replace("\\\"", "\u{1}");
-            let text = statement.split('"').skip(1).step_by(2).take(2).find(|text| text.contains(' '))?.to_owned();
-            let mut sample = String::new();
-            for (at, part) in text.replace('\u{1}', "\"").replace("\\\\", "\\").split('{').enumerate() {
-                sample.push_str(if at == 0 { part } else { "7" });
-                sample.push_str(if at == 0 { "" } else { part.split_once('}').map_or("", |(_, after)| after) });
+            let statement = rest.split(";\n").next().unwrap_or_default();
+            let statement = statement.replace("\\\\", "\u{2}").replace("\\\"", "\u{1}");
+            let text = statement.split('"').skip(1).step_by(2).take(2).find(|text| text.contains(' '))?;
+            let text = text.replace('\u{1}', "\"").replace('\u{2}', "\\");
+            let mut parts = text.split('{');
+            let mut sample = parts.next().unwrap_or_default().to_owned();
+            for (name, after) in parts.filter_map(|part| part.split_once('}')) {
+                sample += match name {
+                    "why" => "is not UTF-8",
+                    "RESERVED_PREFIX" => "static:",
+                    _ => "7",
+                };
+                sample += after;
             }
+            // The field is shown apart from the reason.
+            let sample = sample.strip_prefix("7: ").unwrap_or(&sample).to_owned();
             Some(sample)
         })
     }
