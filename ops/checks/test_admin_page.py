@@ -285,6 +285,15 @@ class AdminPage(PageTests):
                 note = page.devtools("DOM.getBoxModel", nodeId=found("noscript .notice"))
                 self.assertGreater(note["model"]["height"], 0)
 
+    def test_streams_are_printed_without_controls(self):
+        self.upload()
+        with self.page(DAY, "ja", dark=True) as page:
+            page.devtools("Emulation.setEmulatedMedia", media="print")
+            self.assertTrue(page.find(".entry .title"))
+            self.assertEqual([part for part in (".bar", ".actions", ".go", ".steps") if page.find(part)], [])
+            ground = "return getComputedStyle(document.documentElement).colorScheme;"
+            self.assertEqual(page.run(ground), "light")
+
     def test_no_label_of_the_search_wraps_and_boxes_keep_their_distance(self):
         for language in LANGUAGES:
             for width in (390, 768, 1200):

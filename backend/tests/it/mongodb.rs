@@ -180,7 +180,13 @@ async fn the_page_shows_duplicates_and_what_cannot_be_restored() {
     let mut further = document("further", "bbbbbbbbbbb");
     further.insert("of_another_service", 1);
     let twice = ["first", "second"].map(|title| document(title, "aaaaaaaaaaa"));
-    insert(&url, "holodules", [twice.to_vec(), vec![further, document("whole", "ccccccccccc")]].concat()).await;
+    let keyed = ["", "", "ddddddddddd"].map(|video_id| {
+        let mut keyed = document("keyed", video_id);
+        keyed.insert("key", "HL0503_20201209_100000");
+        keyed
+    });
+    let others = [vec![further, document("whole", "ccccccccccc")], keyed.to_vec()].concat();
+    insert(&url, "holodules", [twice.to_vec(), others].concat()).await;
     let service = Service::over(open(&url, Duration::from_secs(20)).await, Setup::default()).await;
     service.until("backend_duplicate_video_ids", 1.0).await;
     let page = http::send(&service.admin, "GET", "/page/duplicates", &[("Accept-Language", "en")], "").await;
@@ -191,7 +197,11 @@ async fn the_page_shows_duplicates_and_what_cannot_be_restored() {
     {
         let record = http::send(&service.admin, "GET", &format!("/page/record?id={id}"), &[], "").await;
         assert_eq!((record.header("x-documents"), record.header("x-restorable")), (documents, restorable), "{id}");
+        assert_eq!(record.header("x-same-identifier"), documents, "{id}");
     }
+    // Only the first of those without a video could be edited; the one with a video has another identifier.
+    let record = http::send(&service.admin, "GET", "/page/record?id=HL0503_20201209_100000", &[], "").await;
+    assert_eq!((record.header("x-documents"), record.header("x-same-identifier")), ("1", "2"));
     let health = http::send(&service.admin, "GET", "/page/health", &[("Accept-Language", "en")], "").await.body;
     assert!(health.contains("<dt>Store</dt><dd>MongoDB</dd>") && health.contains("<dt>Duplicates</dt><dd>1</dd>"));
 }

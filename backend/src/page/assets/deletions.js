@@ -58,7 +58,7 @@ export async function remove(id, title) {
   const restorable = answer.headers.get("X-Restorable") === "true" && deletions.length < LIMIT;
   const reason = answer.headers.get("X-Restorable") === "true" ? translate("TOO_MANY_UNDOS") : translate("INCOMPLETE_UNDO");
   const warning = documents > 1 ? translate("SEVERAL_DOCUMENTS", { count: documents }) : reason;
-  if (!restorable && !(await confirm("delete", warning))) {
+  if (!restorable && !(await confirm(warning))) {
     return;
   }
   // What is deleted is what can be restored.

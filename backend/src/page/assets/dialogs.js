@@ -45,7 +45,7 @@ export function show(dialog) {
 
 /** Closes a dialog; if its form was edited, after a question. */
 async function leave(dialog) {
-  if (!isEdited(dialog.querySelector("form")) || (await confirm("discard", translate("DISCARD_FORM")))) {
+  if (!isEdited(dialog.querySelector("form")) || (await confirm(translate("DISCARD_FORM"), "discard"))) {
     dialog.close("");
   }
 }
@@ -58,7 +58,7 @@ const QUESTIONS = {
 };
 
 /** Shows a question, and returns whether it was confirmed. `kind` is a name of QUESTIONS. */
-export function confirm(kind, text) {
+export function confirm(text, kind = "delete") {
   const dialog = document.getElementById("confirm");
   const [heading, label] = QUESTIONS[kind]();
   document.getElementById("confirm-heading").textContent = heading;

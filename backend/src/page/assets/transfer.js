@@ -96,7 +96,7 @@ async function begin(files) {
     report(translate("NO_ROWS"));
     return;
   }
-  if (isEdited() && !(await confirm("discard", translate("DISCARD_REJECTS")))) {
+  if (isEdited() && !(await confirm(translate("DISCARD_REJECTS"), "discard"))) {
     report(translate("NOT_SENT"));
     return;
   }

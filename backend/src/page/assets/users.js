@@ -98,7 +98,7 @@ connect("user-roles", "ROLES_SET", (value) => {
 const parse = (roles) => [...new Set(roles.split(/\s+/).filter(Boolean))];
 
 async function turn(name, disabled) {
-  if (disabled && !(await confirm("disable", translate("DISABLE_USER", { name })))) {
+  if (disabled && !(await confirm(translate("DISABLE_USER", { name }), "disable"))) {
     return;
   }
   const answer = await send("PATCH", pathOf(name), JSON.stringify({ disabled }));
@@ -107,7 +107,7 @@ async function turn(name, disabled) {
 }
 
 async function remove(name) {
-  if (await confirm("delete", translate("DELETE_USER", { name }))) {
+  if (await confirm(translate("DELETE_USER", { name }))) {
     const answer = await send("DELETE", pathOf(name));
     await finish(answer.ok ? translate("USER_DELETED", { name }) : translate("REFUSED", { reason: inWords(answer.description) }), name);
   }
