@@ -30,8 +30,8 @@ pub(crate) fn random_id() -> Result<String, NoRandomness> {
     Ok(encode(&bytes))
 }
 
-/// A unique id of 32 digits that is greater than those of earlier microseconds: `micros` since the Unix epoch as 14 digits
-/// (until the year 4253), and 72 random bits.
+/// A unique id of 32 digits that is greater than those of earlier microseconds: `micros` since the Unix epoch as 14
+/// digits (until the year 4253), and 72 random bits.
 pub(crate) fn ordered_id(micros: u64) -> Result<String, NoRandomness> {
     let mut bytes = [0; 9];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;

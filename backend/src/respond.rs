@@ -218,8 +218,8 @@ pub fn no_store<B>(mut response: Response<B>) -> Response<B> {
     response
 }
 
-/// Forbids browsers to use a response of the admin listener in a page of another origin, to guess its media type and, unless
-/// it has a `Cache-Control`, to store it.
+/// Forbids browsers to use a response of the admin listener in a page of another origin, to guess its media type and,
+/// unless it has a `Cache-Control`, to store it.
 pub fn protect(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));

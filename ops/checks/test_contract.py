@@ -1,4 +1,4 @@
-"""The OpenAPI document, as the gateway serves it: valid, true of the gateway, and of use for generators."""
+"""The OpenAPI document, as the gateway serves it, is valid, matches its responses, and is accepted by generators."""
 
 import contextlib
 import datetime

@@ -1,8 +1,9 @@
 //! The file format: one JSON object per line. The first line has the version, the last one the number of records and a
 //! checksum of all lines before it.
 //!
-//! Version 2 adds streamers and calendar feeds, version 3 what the feeds have delivered. A backup without feeds is
-//! written as version 2, and one without streamers too as version 1, which older programs can restore.
+//! Version 2 adds streamers and calendar feeds, version 3 the events that the feeds have delivered. A backup with feeds
+//! is written as version 3, one with streamers only as version 2, and one with neither as version 1: so older programs
+//! can restore what they know.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read as _, Write};

@@ -5,7 +5,8 @@
 //!
 //! This module writes the object itself. The crate `icalendar` 0.17 writes a `DTSTAMP` into every component, also into
 //! `VTIMEZONE`, which RFC 5545 does not allow, has no type for `VTIMEZONE`, does not handle carriage returns in texts,
-//! and depends on chrono's clock and time zones. Without these parts, code that uses the crate would be longer than this.
+//! and depends on chrono's clock and time zones. Without these parts, code that uses the crate would be longer than
+//! this.
 
 mod event;
 mod render;

@@ -1,7 +1,7 @@
 //! The revisions of the events of a feed.
 //!
-//! A feed is compared with the events that it has delivered, not with the history of the stored holodules. So the cause of
-//! a change does not matter: a write that bypassed the backend, or another group of a streamer, is a change or a
+//! A feed is compared with the events that it has delivered, not with the history of the stored holodules. So the cause
+//! of a change does not matter: a write that bypassed the backend, or another group of a streamer, is a change or a
 //! cancellation in the feeds that it affects, and in no other.
 //!
 //! `SEQUENCE` is the number of seconds from the creation of the feed to the change, or one more than before, if that is

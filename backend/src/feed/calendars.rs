@@ -9,8 +9,8 @@ use crate::store::{Store, StoreError};
 
 /// The interval at which all disabled users are read. Changes that the store streams are handled at once.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// The maximum number of changes in the queue. Of more than these, users who are still disabled at the next interval
-/// are found then.
+/// The maximum number of changes in the queue. If it is full, a user who is still disabled at the next interval is
+/// found then.
 const QUEUE: usize = 1024;
 
 /// A user who was disabled, and when, in seconds since the Unix epoch.
@@ -57,7 +57,7 @@ fn log(ended: Result<u64, StoreError>) -> bool {
             tracing::info!(feeds, "calendar feeds of disabled users were deleted");
             true
         }
-        // Of users who are still disabled, no feed is served.
+        // No feed is served while its user is disabled.
         Err(error) => {
             tracing::debug!(%error, "calendar feeds of disabled users could not be deleted yet");
             false

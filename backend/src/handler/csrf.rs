@@ -24,8 +24,8 @@ const SAFELISTED: [&str; 3] = ["text/plain", "multipart/form-data", "application
 ///
 /// # Errors
 /// `400` without exactly one host, and `421` for an unknown host. For reads `403` if a page of another site embeds the
-/// address: a read costs work, and a browser might leak the response. For writes `403` if a browser reports another origin
-/// than this host, and `415` without a content type that requires a preflight.
+/// address: a read costs work, and a browser might leak the response. For writes `403` if a browser reports another
+/// origin than this host, and `415` without a content type that requires a preflight.
 pub(crate) fn check(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
     let host = check_host(request, allowed_hosts)?;
     let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method);
@@ -44,8 +44,8 @@ pub(crate) fn check(request: &Parts, allowed_hosts: &[String]) -> Result<(), Htt
     }
 }
 
-/// Whether a browser sends a read because a page of another site embeds the address, as an image, a script or a frame does,
-/// instead of a user who follows a link.
+/// Whether a browser sends a read because a page of another site embeds the address, as an image, a script or a frame
+/// does, instead of a user who follows a link.
 fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
     let is_link = headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate")
         && headers.get(SEC_FETCH_DEST).is_none_or(|destination| destination == "document");

@@ -15,7 +15,7 @@ const TAGS: usize = 16;
 /// `400` if one is malformed or has too many tags: to ignore it would overwrite what the client wants to protect.
 pub(super) fn parse(headers: &HeaderMap) -> Result<Precondition, HttpError> {
     Ok(Precondition {
-        // Of a strong comparison, a weak tag is never part (RFC 9110, section 8.8.3.2).
+        // A weak tag never matches in the strong comparison (RFC 9110, section 8.8.3.2).
         one_of: versions(headers, &IF_MATCH, |weak| !weak)?,
         none_of: versions(headers, &IF_NONE_MATCH, |_| true)?,
     })
@@ -26,7 +26,8 @@ pub(super) fn failed() -> HttpError {
     HttpError::new(StatusCode::PRECONDITION_FAILED, "the stored holodule does not meet If-Match or If-None-Match")
 }
 
-/// The versions of a header; `None` without the header. `counts` is whether a tag, weak or not, can be equal to another.
+/// The versions of a header; `None` without the header. `counts` returns whether a tag can match, given whether it is
+/// weak.
 fn versions(
     headers: &HeaderMap,
     name: &HeaderName,

@@ -1,5 +1,5 @@
-//! What is around the elements of a JSON array: nothing, or an object with the member `holodules`, as in responses of the
-//! api listener.
+//! What is around the elements of a JSON array: nothing, or an object with the member `holodules`, as in responses of
+//! the api listener.
 
 use std::io::{self, BufRead};
 

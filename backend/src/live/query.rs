@@ -12,8 +12,8 @@ pub(crate) const DAYS_LIMIT: i64 = 92;
 /// The days of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Span {
-    /// [`DEFAULT_DAYS`] from today on, and yesterday while its last streams may still be live. They change at midnight in
-    /// Japan and at the end of that time.
+    /// [`DEFAULT_DAYS`] from today on, and yesterday while its last streams may still be live. They change at midnight
+    /// in Japan and at the end of that time.
     FromToday {
         /// How long a stream lasts, in seconds.
         assumed_duration: u32,

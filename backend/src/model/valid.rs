@@ -40,9 +40,9 @@ impl ValidHolodule {
     ///
     /// `key` is `<code>_<yyyymmdd>_<hhmmss>` (any digits, not necessarily those of `datetime`) or empty; `video_id` is
     /// a [`VideoId`] or empty; one of the two is not empty. `datetime` is required and a [`WallClock`] in its stored
-    /// form. `code`, if present and not empty, is a [`Code`]. `url` is empty, or `http://` or `https://` and a host, without spaces.
-    /// Lengths are bounded by the constants of this module. Control characters (Unicode `Cc`) are invalid, except line
-    /// feeds, carriage returns and tabs in `title` and `description`.
+    /// form. `code`, if present and not empty, is a [`Code`]. `url` is empty, or `http://` or `https://` and a host,
+    /// without spaces. Lengths are bounded by the constants of this module. Control characters (Unicode `Cc`) are
+    /// invalid, except line feeds, carriage returns and tabs in `title` and `description`.
     ///
     /// # Errors
     /// The first violated rule, in the order of the fields.

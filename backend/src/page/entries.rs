@@ -23,8 +23,8 @@ fn identifier(holodule: &Holodule) -> Option<String> {
     }
 }
 
-/// A stored address that may be a link: its host is what follows `https://`, not what follows a user name that resembles
-/// another host (RFC 3986, section 7.6).
+/// A stored address that may be a link: its host is what follows `https://`, not what follows a user name that
+/// resembles another host (RFC 3986, section 7.6).
 fn https(holodule: &Holodule) -> Option<&str> {
     let has_plain_host = |url: &&str| {
         let authority = url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#', '\\']).next());

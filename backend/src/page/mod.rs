@@ -1,8 +1,8 @@
 //! The admin page: documents, scripts and styles for the browsers of administrators.
 //!
-//! These modules do no I/O: a document depends only on the data that the handler passes. Stored text is escaped by `maud`,
-//! and a stored address is a link only if it is `https`. Scripts insert text nodes and documents that the browser has
-//! parsed, never markup from strings.
+//! These modules do no I/O: a document depends only on the data that the handler passes. Stored text is escaped by
+//! `maud`, and a stored address is a link only if it is `https`. Scripts insert text nodes and documents that the
+//! browser has parsed, never markup from strings.
 
 mod assets;
 mod calendar;

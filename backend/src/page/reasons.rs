@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::language::Language;
 
-/// English, with `{}` for any text, and Japanese, with the same texts in their order. Of several that match, the first is
-/// used.
+/// English, with `{}` for any text, and Japanese, with the same texts in their order. Of several that match, the first
+/// is used.
 #[rustfmt::skip]
 const REASONS: &[(&str, &str)] = &[
     ("must not be empty where the key is empty too", "キーが空の場合は入力してください。"),

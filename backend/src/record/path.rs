@@ -7,15 +7,15 @@ const LIMIT: usize = 512;
 /// The minimum number of hexadecimal digits in a row that may be a key, as in the gateway's log. Of the 64 digits of a
 /// key, fewer leave at least 128 bits unknown. The ids of streamers and schedules may have 24, as an `ObjectId` has.
 const KEY_DIGITS: usize = 32;
-/// How many layers of percent-encoding are removed. A path with more of them is not logged.
+/// How many layers of percent-encoding are removed. A path with more of them is redacted.
 const LAYERS: usize = 4;
 /// Replaces a path that may have a key.
 const REDACTED: &str = "{redacted}";
 
 /// The path for the log, on each listener.
 ///
-/// A path that has, or may have, the key of a calendar feed is replaced by a pattern, whether it matches a route or not:
-/// the key in a mistyped path, or in one that was sent to the wrong listener, is valid for the feed too.
+/// A path that has, or may have, the key of a calendar feed is replaced by a pattern, whether it matches a route or
+/// not: the key in a mistyped path, or in one that was sent to the wrong listener, is valid for the feed too.
 pub(super) fn logged(path: &str) -> String {
     let Some(decoded) = decoded(path) else { return REDACTED.to_owned() };
     let below = decoded.trim_start_matches('/').strip_prefix("calendar/");

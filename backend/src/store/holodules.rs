@@ -76,8 +76,8 @@ impl Store {
 
     /// Stores `entry` as [`Store::upsert`] does if the stored holodule meets `condition`; `None` if it does not.
     ///
-    /// No other write happens between the check and the write. On MongoDB, the creation of a holodule is such only
-    /// under the unique index of videos: without a video, two writers may create the same key at the same time.
+    /// No other write happens between the check and the write. There is one exception: on MongoDB, which has no unique
+    /// index of keys, two writers may create the same key without a `video_id` at the same time.
     ///
     /// # Errors
     /// Those of [`Store::upsert`].

@@ -204,7 +204,7 @@ pub type Exported = Result<Holodule, String>;
 /// The texts of searched days in memory. Counts are since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SearchCacheStats {
-    /// The memory that they occupy.
+    /// The memory that they occupy, in bytes.
     pub bytes: u64,
     /// Days that a search found in memory.
     pub hits: u64,

@@ -3,20 +3,20 @@
 //! A stream is parsed as server-sent events (the HTML standard, section 9.2). Its log begins with the last event named
 //! `snapshot`, which must contain the complete current state, and continues with the events after it. A new listener
 //! receives the whole log. A listener whose `Last-Event-ID` is in the log receives the events after it. If events are
-//! removed from the log before a listener has received them, it continues with the snapshot, or ends if the log has none.
-//! Listeners share the bytes of the events. An event with the field `max-age: N` is sent for N seconds: later, a listener
-//! receives only its id.
+//! removed from the log before a listener has received them, it continues with the snapshot, or ends if the log has
+//! none. Listeners share the bytes of the events. An event with the field `max-age: N` is sent for N seconds: later, a
+//! listener receives only its id.
 //!
-//! When the log is full, the stream is requested again without `Last-Event-ID`, so that the service sends a new snapshot.
-//! If the snapshot has the id of the last event, listeners that have received that event skip the snapshot. When the
-//! service ends the response or fails, the stream is requested again with the last id, and the listeners wait.
+//! When the log is full, the stream is requested again without `Last-Event-ID`, so that the service sends a new
+//! snapshot. If the snapshot has the id of the last event, listeners that have received that event skip the snapshot.
+//! When the service ends the response or fails, the stream is requested again with the last id, and the listeners wait.
 //!
 //! # Bounds
-//! [`Settings`] bounds the number of streams, their size, and the number of listeners. One identity, or on a public route
-//! one client address, can have opened an eighth of the streams. When the size exceeds its bound, the largest stream of
-//! the one whose streams are largest together is closed, so that no other has to end for them. One client address can have
-//! a quarter of the listeners. [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A stream without listeners is closed
-//! after [`IDLE_LIMIT`](reader::IDLE_LIMIT), or when another one needs its place.
+//! [`Settings`] bounds the number of streams, their size, and the number of listeners. One identity, or on a public
+//! route one client address, can have opened an eighth of the streams. If all streams together exceed their size, the
+//! identity or address with the most bytes loses its largest stream, repeatedly if necessary. One client address can
+//! have a quarter of the listeners. [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A stream without listeners is
+//! closed after [`IDLE_LIMIT`](reader::IDLE_LIMIT), or when another one needs its place.
 
 mod listener;
 mod listeners;
@@ -171,8 +171,8 @@ impl FanOut {
         self.clone()
     }
 
-    /// Adds a listener to the requested stream, which is requested from `source` if it is not open. While a stream is open,
-    /// it counts for the client that has opened it. Must be called in a Tokio runtime.
+    /// Adds a listener to the requested stream, which is requested from `source` if it is not open. While a stream is
+    /// open, it counts for the client that has opened it. Must be called in a Tokio runtime.
     ///
     /// # Errors
     /// [`Full`].
@@ -226,7 +226,8 @@ impl Hub {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Closes streams until all logs are within their bound: each time the largest one of the opener with the most bytes.
+    /// Closes streams until all logs are within their bound: each time the largest one of the opener with the most
+    /// bytes.
     fn enforce_max_bytes(&self) {
         let max_bytes = lock(&self.settings).max_bytes;
         if self.bytes() <= max_bytes {
@@ -256,7 +257,8 @@ impl Hub {
         streams.remove(&key).is_some_and(|open| open.stream.end(true, &self.bytes))
     }
 
-    /// Ends `stream` and removes it. With `only_idle`, a stream with listeners does not end. Returns whether it has ended.
+    /// Ends `stream` and removes it. With `only_idle`, a stream with listeners does not end. Returns whether it has
+    /// ended.
     fn close(&self, key: &Key, stream: &Arc<Stream>, only_idle: bool) -> bool {
         let mut streams = self.streams();
         if !stream.end(only_idle, &self.bytes) {

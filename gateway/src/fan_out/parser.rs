@@ -28,7 +28,7 @@ pub(super) struct Event {
     /// The id of this event, or of the last one before it that has an id; empty if none has.
     pub(super) id: Bytes,
     pub(super) is_snapshot: bool,
-    /// When a listener that has not received it yet does not get it any more; `None` for never.
+    /// From this time on, a listener that has not received it gets only its id; `None` for no limit.
     pub(super) expires_at: Option<Instant>,
     /// Its lines without comments and the field `max-age`, each ending with a line feed, and an empty line.
     pub(super) block: Bytes,

@@ -26,7 +26,7 @@ use crate::respond::LocalResponse;
 use crate::route::{self, Host};
 use crate::upstream::{self, ForwardingInfo};
 
-/// A listener that waits for the events of its stream. The memory of a request is for this alone by then.
+/// A listener, and what ends its response. While it waits for events, a request needs no memory for the other stages.
 pub(super) struct Listening {
     listener: Listener,
     over: Over,
@@ -34,7 +34,7 @@ pub(super) struct Listening {
 
 impl Flow {
     /// Answers a GET that passed every stage with the event stream that all requests of its target share. Returns the
-    /// listener, for [`send_events`], unless the answer is another.
+    /// listener, for [`send_events`]; `None` if the response is complete because it is another one.
     ///
     /// # Errors
     /// On the side of the upstream or of the client.
@@ -133,7 +133,7 @@ impl Flow {
     }
 }
 
-/// Sends the events of a stream until it, the client or the gateway ends the response, whose head was written.
+/// Sends the events of a stream until it, the client or the gateway ends the response, whose head has been written.
 ///
 /// # Errors
 /// On the side of the client. The response is then incomplete.
@@ -165,8 +165,8 @@ mod tests {
     use super::*;
     use crate::downstream::http1::Http1Exchange;
 
-    /// The size of the futures of a listener that waits, in bytes: jemalloc reserves at most 4 KiB for them. A stage of the
-    /// request path that remained in one of them would add 2 KiB or more to each listener.
+    /// The size of the futures of a listener that waits, in bytes: jemalloc reserves at most 4 KiB for them. A stage of
+    /// the request path that remained in one of them would add 2 KiB or more to each listener.
     const MOST_BYTES: usize = 7 * 512;
 
     fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {

@@ -39,8 +39,8 @@ pub(super) struct Lease {
 
 impl Flow {
     /// Waits until the gateway has to end an endless response or connection, and returns why: the authority of the
-    /// principal of `admitted` over it has ended, or its route, or there is a drain. A public route has no principal. The
-    /// lease begins now, and not when this is first polled.
+    /// principal of `admitted` over it has ended, or its route, or there is a drain. A public route has no principal.
+    /// The lease begins now, and not when this is first polled.
     pub(super) fn over(&self, admitted: &Admitted, method: &Method) -> impl Future<Output = Reason> + Send + use<> {
         let new = |principal| Lease::new(self, principal, &admitted.matched.route, method);
         let mut lease = admitted.principal.as_ref().map(new);

@@ -13,8 +13,8 @@ pub struct TakenParameter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeated;
 
-/// Takes the parameter called `name` out of `query`, in any spelling of its name that a service would decode to it; `None`
-/// if there is none.
+/// Takes the parameter called `name` out of `query`, in any spelling of its name that a service would decode to it;
+/// `None` if there is none.
 pub fn take_parameter(query: &str, name: &str) -> Option<TakenParameter> {
     let mut taken = None;
     let mut rest: Option<String> = None;

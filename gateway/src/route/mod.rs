@@ -40,8 +40,8 @@ pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
 pub use settings::{Encoded, HeaderClaim, Host, Query, Settings, Upgrade};
 pub use table::{Matched, NoMatch, Request, RouteTable};
 
-/// The query parameter of a route with `fan_out` that stands for the `Last-Event-ID` field, since a page cannot give a new
-/// `EventSource` that field. It is not part of the target.
+/// The query parameter of a route with `fan_out` that is an alternative to the `Last-Event-ID` field, which a page
+/// cannot set for a new `EventSource`. It is not part of the target.
 pub const LAST_EVENT_ID: &str = "last_event_id";
 
 /// The name of the login route in metrics and logs.

@@ -185,8 +185,8 @@ impl RouteTable {
         })
     }
 
-    /// Returns a canonical path for the logs, without the secrets of routes with `secret_path`. They are redacted for every
-    /// host and method.
+    /// Returns a canonical path for the logs, without the secrets of routes with `secret_path`. They are redacted for
+    /// every host and method.
     pub fn redacted_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
         self.secret_paths.redact(path, |path| self.strip(path))
     }

@@ -108,7 +108,7 @@ impl Reader {
                     return Ok(self.rendered(&calendar, &revisions));
                 }
             } else {
-                // Without the events in memory, and without a permit, which other reads need.
+                // Other reads need the permit, and the memory of the events, during the wait.
                 drop((revisions, permit));
                 tokio::time::sleep(wait).await;
                 permit = self.permit().await?;

@@ -8,7 +8,7 @@ use super::responses::EndpointErrors;
 
 /// A refusal: `{"error":"<reason phrase>"}`.
 #[derive(Serialize, ToSchema)]
-// Otherwise every refusal with a description would be one without it too.
+// Otherwise a refusal with a description would match this schema too.
 #[serde(deny_unknown_fields)]
 pub(in crate::handler) struct Refused {
     /// The reason phrase of the status.

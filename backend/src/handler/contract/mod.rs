@@ -1,4 +1,5 @@
-//! The parts of the description of the API that several handlers share: parameters, errors, and the gateway's own endpoints.
+//! The parts of the description of the API that several handlers share: parameters, errors, and the gateway's own
+//! endpoints.
 
 pub(super) mod gateway;
 mod parameters;

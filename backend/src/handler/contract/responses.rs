@@ -11,7 +11,7 @@ use crate::respond::Problem;
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 
-/// The errors of the gateway's own endpoints, besides those of what they do.
+/// The errors that all of the gateway's own endpoints can have.
 pub(super) struct EndpointErrors;
 
 /// The errors of routes whose errors have only a reason phrase.

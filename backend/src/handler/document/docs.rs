@@ -33,8 +33,8 @@ pub(crate) fn docs(parts: &Parts) -> HandlerResult {
     Ok(protected(PAGE.clone()?.into_response(&parts.headers, CACHED)))
 }
 
-/// `308` to the reference, whose links are relative to its path. The target is relative too, for a gateway that removes a
-/// prefix.
+/// `308` to the reference, whose links are relative to its path. The target is relative too, for a gateway that removes
+/// a prefix.
 pub(crate) fn docs_redirect() -> HandlerResult {
     let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;

@@ -1,7 +1,7 @@
 //! Examples of parameters and of the bodies of responses.
 //!
-//! Those of successful responses are responses of the sample stack, by the id of the operation;
-//! `ops/checks/test_contract.py` compares them with it. Those of errors follow from the status.
+//! `examples.json` has those of successful responses by operation id; they are responses of the stack with the sample,
+//! with which `ops/checks/test_contract.py` compares them. Those of errors are made from the status.
 
 use std::sync::LazyLock;
 
@@ -34,7 +34,7 @@ pub(super) fn add(operation: &mut Operation) {
     }
 }
 
-/// The example of a parameter: of this operation, or of all with its name.
+/// The example of a parameter: for this operation, or else for all parameters of this name.
 fn example_of(operation: &str, parameter: &Parameter) -> Option<Value> {
     let parameters = EXAMPLES.get("parameters")?;
     let name = parameter.name.as_str();

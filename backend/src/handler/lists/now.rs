@@ -62,8 +62,8 @@ impl NowQuery {
 
 /// List current and next streams
 ///
-/// `200` with the streams that are live and those that start within 48 hours, at most 1,000 streams in all; `304`; `400` if the query is
-/// wrong.
+/// `200` with the streams that are live and those that start within 48 hours, at most 1,000 streams in all; `304`;
+/// `400` if the query is wrong.
 #[utoipa::path(
     get,
     path = "/now",

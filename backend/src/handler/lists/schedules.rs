@@ -71,8 +71,8 @@ impl SchedulesParameters {
 
 /// List schedules
 ///
-/// `200` with the schedules, `304`; `400` with the name of the parameter if a date or the keyword is malformed. A keyword has the limits of searches:
-/// `429`, `503`.
+/// `200` with the schedules, `304`; `400` with the name of the parameter if a date or the keyword is malformed. A
+/// keyword has the limits of searches: `429`, `503`.
 #[utoipa::path(
     get,
     path = "/schedules",

@@ -1,5 +1,5 @@
-//! The parts of all views: the parameters of their addresses, the headers of their responses, and how long they wait for
-//! the store.
+//! The parts of all views: the parameters of their addresses, the headers of their responses, and how long they wait
+//! for the store.
 
 use std::time::Duration;
 

@@ -90,7 +90,8 @@ impl Mongo {
     }
 
     pub(in crate::store) async fn end_calendars_of_disabled(&self) -> Result<u64, StoreError> {
-        // Each value for which `disabled` is true. Whether the document is the user is checked below.
+        // Every value but null and false disables. Several documents may have the name: the feeds end only if the one
+        // that is the user is disabled.
         let is_disabled = doc! { "disabled": { "$nin": [Bson::Null, Bson::from(false)] } };
         let find = self.users.find(is_disabled).projection(doc! { "username": 1, "_id": 0 });
         let find = async { find.max_time(self.timeout).await?.try_collect::<Vec<RawDocumentBuf>>().await };

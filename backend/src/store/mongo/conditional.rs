@@ -65,7 +65,8 @@ impl Mongo {
         .await
     }
 
-    /// The documents of an identifier, which a write needs unchanged. The first is the one that an upload would replace.
+    /// The documents of an identifier, which a write needs unchanged. The first is the one that an upload would
+    /// replace.
     async fn found_whole(&self, id: &Identifier) -> Result<Vec<FoundHolodule>, StoreError> {
         let documents = self.documents(id, None).await?;
         Ok(documents.iter().filter_map(|document| FoundHolodule::read_whole(document)).collect())

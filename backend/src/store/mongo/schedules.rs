@@ -67,8 +67,8 @@ impl Mongo {
     }
 
     /// The selected holodules whose video no document of `schedules` with a readable start has, at most
-    /// [`SCHEDULES_LIMIT`]. Whether `query` selects that document does not matter: it is the stream of the video, and is
-    /// in the lists to which it belongs.
+    /// [`SCHEDULES_LIMIT`]. Whether `query` selects that document does not matter: it is the stream of the video, and
+    /// is in the lists to which it belongs.
     async fn of_holodules(&self, query: &ScheduleQuery) -> mongodb::error::Result<Vec<Schedule>> {
         let codes = Some(&query.codes).filter(|codes| !codes.is_empty()).cloned();
         let selection = Selection { codes, ..Selection::default() };

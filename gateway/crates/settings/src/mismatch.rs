@@ -10,8 +10,8 @@ const MAX_SHOWN: u64 = 10_000_000_000;
 /// The same for a number with a fraction.
 const MAX_SHOWN_FRACTION: f64 = 1e10;
 
-/// Why `value` is not accepted where `expected` is: `must be a whole number from 1 to 10, not a string`. Only numbers are
-/// repeated.
+/// Why `value` is not accepted where `expected` is: `must be a whole number from 1 to 10, not a string`. Only numbers
+/// are repeated.
 pub fn mismatch(expected: &str, value: &Value) -> String {
     format!("must be {expected}, not {}", found(value))
 }

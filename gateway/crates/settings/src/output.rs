@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Stderr, Stdout, Write};
 use std::process::ExitCode;
 
-/// The exit status if the reader closed the output. A shell reports the same for a program that SIGPIPE ended (128 + 13).
+/// The exit status if the reader closed the output. A shell reports the same for a program that SIGPIPE ended: 128 + 13.
 const CLOSED: u8 = 141;
 
 /// A stream that a command writes its results to. If its reader has closed it, as `head` does, writing fails with an
@@ -59,8 +59,8 @@ pub fn closed_status(error: &(dyn Error + 'static)) -> Option<ExitCode> {
     cause.is::<Closed>().then(|| ExitCode::from(CLOSED))
 }
 
-/// Prints the help, the version or the error of a command line. The exit status is 0 for help and version, `failure` for
-/// an error or if nothing can be written, and 141 if the reader has closed the output.
+/// Prints the help, the version or the error of a command line. The exit status is 0 for help and version, `failure`
+/// for an error or if nothing can be written, and 141 if the reader has closed the output.
 pub fn print_usage(error: &clap::Error, failure: u8) -> ExitCode {
     match error.print() {
         Ok(()) if error.use_stderr() => ExitCode::from(failure),

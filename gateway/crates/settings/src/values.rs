@@ -222,7 +222,8 @@ fn lines(value: &Value) -> Vec<(String, String)> {
 /// The fields of tables of lists that hold secrets. Other fields contain these words as well, such as `secret_path`.
 const SECRETS: [&str; 2] = ["secret", "sha256"];
 
-/// Whether a name in an inner table, such as that of a header, is probably one of a secret. These names are the operator's.
+/// Whether a name in an inner table, such as that of a header, is probably one of a secret. These names are the
+/// operator's.
 fn may_be_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["secret", "password", "token", "authorization", "api-key"].iter().any(|word| name.contains(word))

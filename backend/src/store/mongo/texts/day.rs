@@ -10,7 +10,7 @@ use mongodb::bson::{RawBsonRef, RawDocument, rawdoc};
 use super::super::users::text;
 use crate::model::{Position, Selection, Sort, effective_code, fold_together};
 
-/// In place of a number: no value.
+/// The number in place of a missing value.
 const NONE: u32 = u32::MAX;
 
 /// The holodules of a day.
@@ -52,11 +52,11 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The position of a page is one that no holodule of the day has.
+/// The page continues after a position that no holodule of the day has.
 pub(in crate::store::mongo) struct UnknownPosition;
 
 impl DayTexts {
-    /// The memory that it occupies.
+    /// The memory that it occupies, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let values: usize = self.values.iter().map(|value| value.len() + size_of::<Box<str>>()).sum();
         let entries = self.entries.len() * size_of::<Entry>() + self.tags.len() * size_of::<u32>();
@@ -151,7 +151,7 @@ impl DayTexts {
             (self.part(range.start, |entry| entry.text_end).start, range.start, vec![]);
         let end = range.end.checked_sub(1).map_or(0, text_end);
         while let Some(at) = self.texts.as_bytes().get(from..end).and_then(|texts| finder.find(texts)) {
-            // No needle contains the NUL at the end, so that it is in the text of one.
+            // The texts of each end with NUL, which no needle contains: a match is in those of one holodule.
             let following = self.entries.get(number..range.end).unwrap_or_default();
             number += following.partition_point(|entry| entry.text_end as usize <= from + at);
             found.push(number);
@@ -175,7 +175,7 @@ pub(super) struct DayBuilder {
     tags: Vec<u32>,
     entries: Vec<Entry>,
     lacks_codes: bool,
-    /// The maximum of its memory.
+    /// The maximum memory, in bytes.
     limit: usize,
 }
 

@@ -4,9 +4,10 @@
 //! to search them. So a search reads whole days, which are cached for the following ones: until the day changes, memory
 //! is needed for others, or their age reaches a limit ([`cache`]).
 //!
-//! Changes of a day by this process discard it at once, and those by others when the change stream reports them. Without
-//! a change stream, those of other backends are recorded ([`super::days`]), and the age limit is lower. Besides, a
-//! search compares the number of documents in its ranges with those of the days (see the searches in [`super::list`]).
+//! Changes of a day by this process discard it at once, and those by others when the change stream reports them.
+//! Without a change stream, those of other backends are recorded ([`super::days`]), and the age limit is lower.
+//! Besides, a search compares the number of documents in its ranges with those of the days (see the searches in
+//! [`super::list`]).
 
 mod cache;
 mod day;
@@ -111,8 +112,8 @@ impl Texts {
         days.iter().for_each(|day| cache.remove(*day));
     }
 
-    /// Caches no texts of these days, which cannot be searched in memory, since a search that began at `since` and
-    /// `version`.
+    /// Records that these days cannot be searched in memory, after a search that began at `since` and `version`. A day
+    /// that has changed meanwhile is not marked.
     pub(super) fn mark_unsuitable(&self, days: &[Day], since: Instant, version: u64) {
         let mut cache = self.cache();
         for day in days {
@@ -142,7 +143,7 @@ impl Mongo {
         let version = texts.changed.version();
         let read = texts.reads.join((day, version), || {
             let (mongo, since) = (self.clone(), Instant::now());
-            // Tasks, so that several days are read on several cores.
+            // A task for each day, so that several days are read on several cores.
             let read = tokio::spawn(async move {
                 let cached = mongo.within_limits(mongo.read_texts(day)).await?;
                 mongo.texts.cache().insert(day, cached.clone(), since, version, &mongo.texts.changed);
