@@ -25,7 +25,7 @@ function store() {
     sessionStorage.setItem(STORED, JSON.stringify(deletions));
     setUnsaved(STORED, false);
   } catch {
-    // There is no place for them: they are lost with this document.
+    // The storage is full or disabled: they can be undone only until this document is left.
     setUnsaved(STORED, deletions.length > 0);
   }
 }

@@ -36,7 +36,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
   });
 }
 
-/** Shows a dialog whose form has its values. They are not lost without a question once they are edited. */
+/** Shows a dialog whose form is filled. After an edit, it is closed only after a question. */
 export function show(dialog) {
   const form = dialog.querySelector("form");
   opened.set(form, valuesOf(form));
@@ -50,7 +50,7 @@ async function leave(dialog) {
   }
 }
 
-// The heading and the button of each kind of question.
+// The texts for the heading and the button of each kind of question.
 const QUESTIONS = {
   delete: () => [translate("DELETE_QUESTION"), translate("DELETE_LABEL")],
   discard: () => [translate("DISCARD_QUESTION"), translate("DISCARD_LABEL")],

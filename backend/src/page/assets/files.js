@@ -20,7 +20,7 @@ export function formOf(name) {
   return { csv: "csv", ndjson: "ndjson", jsonl: "ndjson", json: "json" }[extension];
 }
 
-/** The records of a CSV file without their line ends; empty lines are none (RFC 4180). */
+/** The records of a CSV file (RFC 4180) without their line ends. Empty lines are left out. */
 export function csvRecords(text) {
   const records = [];
   let start = 0;

@@ -31,7 +31,7 @@ export async function edit(id) {
   if (!answer.ok) {
     await explain(answer);
   } else if (Number(answer.headers.get("X-Same-Identifier")) > 1) {
-    // The form would change the first, whichever was chosen.
+    // A write changes the first of the documents, whichever was chosen.
     toast(translate("SAME_IDENTIFIER"));
   } else {
     const stored = storedOf(id, answer);
@@ -70,7 +70,7 @@ function inKey(datetime) {
   return parts && `${parts.slice(1, 4).join("")}_${parts.slice(4).join("")}`;
 }
 
-// A key that was made of the start follows it.
+// A key that was derived from the start changes with it.
 let start = "";
 fieldOf("datetime").addEventListener("focus", (event) => {
   start = event.target.value;
@@ -137,7 +137,7 @@ function changes(typed) {
   return { ...identity, datetime: record.datetime ?? "", ...changed };
 }
 
-/** Shows what others have changed. Fields that were not edited here get the new value; for the others, one decides. */
+/** Shows what others have changed. Fields without an edit here get the new value; for the others, the user decides. */
 async function merge(typed) {
   const answer = await readRecord(read.id);
   if (!answer.ok) {

@@ -46,8 +46,8 @@ export function handle({ userAdd, userRoles, roles, unreadable, userPassword, us
 }
 
 /**
- * Sends what a form has, and closes its dialog if it is accepted. `request` makes it of the form's fields; false if
- * nothing was edited.
+ * Sends what a form has, and closes its dialog if it is accepted. `request` returns it for the form's fields, or
+ * false if nothing was edited.
  */
 function connect(id, done, request) {
   const dialog = document.getElementById(id);
