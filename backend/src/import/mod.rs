@@ -91,7 +91,7 @@ pub enum ImportError {
     #[error("must be a JSON array, or an object with an array \"holodules\"")]
     NoArray,
     /// Content follows the JSON array, such as another array.
-    #[error("must end after its JSON array, with nothing behind it: several arrays are several files")]
+    #[error("must end after its JSON array: put each array into a file of its own")]
     AfterArray,
     /// It is an object that is not closed after its array.
     #[error("ends before the object around its array does")]

@@ -42,7 +42,7 @@ const REASONS: &[(&str, &str)] = &[
     ("the header has an unknown column {}; the known ones are {}", "見出しに知らない列 {} があります。使える列：{}"),
     ("the header has unknown columns {}; the known ones are {}", "見出しに知らない列 {} があります。使える列：{}"),
     ("must be a JSON array, or an object with an array \"holodules\"", "JSON の配列か、配列 \"holodules\" を持つオブジェクトにしてください。"),
-    ("must end after its JSON array, with nothing behind it: several arrays are several files", "JSON の配列の後に内容があります。配列ごとに別のファイルにしてください。"),
+    ("must end after its JSON array: put each array into a file of its own", "JSON の配列の後に内容があります。配列ごとに別のファイルにしてください。"),
     ("ends before the object around its array does", "配列を囲むオブジェクトが閉じられていません。"),
     ("the upload has more than {} rows: send it in parts", "行が {} を超えています。分けて送信してください。"),
     ("the upload has too many JSON values: send it in parts", "JSON の値が多すぎます。分けて送信してください。"),

@@ -21,7 +21,7 @@ pub(super) fn check(settings: &Settings, has_get: bool, is_cached: bool, names: 
         errors.push(
             "query",
             Some(LAST_EVENT_ID),
-            "is the Last-Event-ID of a listener, which is not part of the shared target",
+            "must not list last_event_id, which the gateway itself uses on a route with fan_out",
         );
     }
     for (_, reason) in reasons.into_iter().filter(|(is_wrong, _)| *is_wrong) {

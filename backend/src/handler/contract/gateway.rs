@@ -35,9 +35,9 @@ pub(in crate::handler) struct Described {
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its description is used")]
 pub(in crate::handler) enum Refusal {
-    /// With one.
+    /// With a description.
     Described(Described),
-    /// Without one.
+    /// Without a description.
     Plain(Refused),
 }
 

@@ -66,7 +66,7 @@ pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 1
         ("431", "HeadersTooLarge", plain("The header section is too large.")),
         ("500", "InternalServerError", plain("An internal error.")),
         ("501", "NotImplemented", plain("A WebSocket handshake, which the route does not accept.")),
-        ("502", "BadGateway", plain("The backend's response is not valid or incomplete.")),
+        ("502", "BadGateway", plain("The backend's response is invalid or incomplete.")),
         ("503", "ServiceUnavailable", plain("The token or the request cannot be handled at present.")),
         ("504", "GatewayTimeout", plain("The backend takes too long.")),
     ]

@@ -69,7 +69,7 @@ where
 /// How long a view waits for a store that does not respond to a probe. Operations of a store that does may take longer.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
-/// [`respond`] for a view that reads the store: an error after [`SILENCE`] if the store does not respond, although the
+/// [`respond()`] for a view that reads the store: an error after [`SILENCE`] if the store does not respond, although the
 /// timeout of each operation is longer.
 pub(super) async fn respond_from_store<F>(
     app: &App,
