@@ -1,8 +1,9 @@
-//! Concurrent reads of a day share one read of the store, and no request gets a read from before a change that it may
-//! know of.
+//! Concurrent reads of a day or a list share one read of the store, and no request gets a read from before a change that
+//! it may know of.
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use holodule_backend::store::{Settings, Store};
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Database};
@@ -12,6 +13,8 @@ use crate::mongod::Server;
 use crate::service::{Service, Setup, holodule};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// 2020-12-09 23:00:00 in Japan.
+const NOW: i64 = 1_607_522_400;
 const DAY: &str = "/holodules/20201209";
 
 /// A server that logs each command, and a service that uses it.
@@ -22,9 +25,11 @@ async fn watched() -> (Server, Database, Service) {
         url: server.url().parse().unwrap(),
         operation_timeout: PATIENCE,
         max_connections: 20,
-        text_cache: 1 << 20,
+        text_cache: 0,
     };
-    let service = Service::over(Store::open(&settings).await.unwrap(), Setup::default()).await;
+    let mut setup = Setup { clock: Some(|| NOW), ..Setup::default() };
+    (setup.handler.lists.search.timeout, setup.handler.lists.search.burst) = (PATIENCE, 1000);
+    let service = Service::over(Store::open(&settings).await.unwrap(), setup).await;
     database.run_command(doc! { "profile": 2 }).await.unwrap();
     (server, database, service)
 }
@@ -37,6 +42,47 @@ async fn end(server: Server) {
 async fn reads(database: &Database) -> u64 {
     let profile = database.collection::<Document>("system.profile");
     profile.count_documents(doc! { "command.find": "holodules", "op": "query" }).await.unwrap()
+}
+
+/// The number of operations that read holodules or schedules of December 2020.
+async fn reads_of_lists(database: &Database) -> usize {
+    let collections = ["holodules", "schedules"].map(|collection| format!("{}.{collection}", database.name()));
+    let operations = doc! { "ns": { "$in": collections.to_vec() }, "op": { "$in": ["query", "command", "getmore"] } };
+    let profile = database.collection::<Document>("system.profile").find(operations).await.unwrap();
+    let operations: Vec<Document> = profile.try_collect().await.unwrap();
+    let texts = operations.iter().map(|operation| operation.get_document("command").unwrap().to_string());
+    texts.filter(|text| text.contains("202012") || text.contains("2020-12")).count()
+}
+
+/// The process of the server, which a test pauses.
+struct Process(String);
+
+impl Process {
+    async fn of(database: &Database) -> Self {
+        let status = database.run_command(doc! { "serverStatus": 1 }).await.unwrap();
+        Self(status.get_i64("pid").unwrap().to_string())
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = std::process::Command::new("kill").args([name, &self.0]).status().unwrap();
+        assert!(sent.success(), "{name}");
+    }
+
+    /// Stops the process, and returns when none of its threads runs any longer: the signal reaches them one by one.
+    async fn stop(&self) {
+        self.signal("-STOP");
+        let is_stopped = || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.0)).unwrap();
+            let mut states = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")));
+            states.all(|state| state.unwrap_or_default().contains(") T "))
+        };
+        let stopped = async {
+            while !is_stopped() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, stopped).await.unwrap();
+    }
 }
 
 /// Whether a further batch of holodules is being requested now.
@@ -52,12 +98,8 @@ async fn a_slow_store_is_read_once_for_all_waiters() {
     let (server, database, service) = watched().await;
     service.holodules([holodule(1, "20201209 230000"), holodule(2, "20201210 230000")]).await;
     let before = reads(&database).await;
-    let process = database.run_command(doc! { "serverStatus": 1 }).await.unwrap().get_i64("pid").unwrap().to_string();
-    let signal = |name: &'static str| {
-        let sent = std::process::Command::new("kill").args([name, &process]).status().unwrap();
-        assert!(sent.success(), "{name}");
-    };
-    signal("-STOP");
+    let process = Process::of(&database).await;
+    process.stop().await;
     let read = |path: &'static str| {
         let api = service.api.clone();
         tokio::spawn(async move { http::send(&api, "GET", path, &[], "").await })
@@ -65,7 +107,7 @@ async fn a_slow_store_is_read_once_for_all_waiters() {
     let readers: Vec<_> = (0..READERS).map(|_| read(DAY)).collect();
     let other = read("/holodules/20201210");
     service.until("backend_requests_in_flight{listener=\"api\"}", (READERS + 1) as f64).await;
-    signal("-CONT");
+    process.signal("-CONT");
     let mut tags = Vec::new();
     for reader in readers {
         let reply = reader.await.unwrap();
@@ -77,6 +119,41 @@ async fn a_slow_store_is_read_once_for_all_waiters() {
     assert_eq!(reads(&database).await, before + 2, "one for each day");
     assert_eq!(service.get(DAY).await.status, 200);
     assert_eq!(reads(&database).await, before + 3, "nothing is cached");
+    end(server).await;
+}
+
+#[tokio::test]
+async fn concurrent_requests_for_a_list_share_one_read() {
+    const READERS: usize = 20;
+    let (server, database, service) = watched().await;
+    service.holodules([holodule(1, "20201209 230000"), holodule(2, "20201210 230000")]).await;
+    let process = Process::of(&database).await;
+    for path in [
+        "/holodules?from=20201209&to=20201210&limit=1",
+        "/holodules?from=20201209&to=20201210&q=title",
+        "/streamers/HL0001/holodules?from=20201209",
+        "/now",
+        "/schedules?sdate=2020-12-09&edate=2020-12-10",
+    ] {
+        let before = reads_of_lists(&database).await;
+        let expected = service.get(path).await;
+        assert_eq!(expected.status, 200, "{path}: {expected:?}");
+        let between = reads_of_lists(&database).await;
+        assert!(between > before, "{path}");
+        process.stop().await;
+        let read = || {
+            let api = service.api.clone();
+            tokio::spawn(async move { http::send(&api, "GET", path, &[], "").await })
+        };
+        let readers: Vec<_> = (0..READERS).map(|_| read()).collect();
+        service.until("backend_requests_in_flight{listener=\"api\"}", READERS as f64).await;
+        process.signal("-CONT");
+        for reader in readers {
+            let reply = reader.await.unwrap();
+            assert_eq!((reply.status, &reply.body), (200, &expected.body), "{path}");
+        }
+        assert_eq!(reads_of_lists(&database).await - between, between - before, "{path}");
+    }
     end(server).await;
 }
 

@@ -6,10 +6,11 @@
 use redb::{ReadOnlyTable, ReadTransaction};
 
 use super::Embedded;
+use super::abandoned::Abandoned;
 use super::holodules::RECORDS;
 use super::indexes::{Extent, HolodulePosition, RecordKey, extent};
 use super::plan::{Plan, Source};
-use super::scan::{Abandoned, Cursor, Merge, following, with_value};
+use super::scan::{Cursor, Merge, following, with_value};
 use crate::model::{PAGE_LIMIT, PageRequest, Position, Selection, Sort};
 use crate::store::{Listing, StoreError};
 
@@ -20,26 +21,12 @@ impl Embedded {
         page: &PageRequest,
     ) -> Result<Listing, StoreError> {
         let (selection, page) = (selection.clone(), page.clone());
-        let caller = Caller::default();
-        let abandoned = caller.read.clone();
-        let listing = self.read(move |transaction| match extent(transaction)? {
-            Extent::Everything => list(transaction, &selection, &page, &abandoned).map(Some),
+        let listing = self.read_for_caller(move |transaction, abandoned| match extent(transaction)? {
+            Extent::Everything => list(transaction, &selection, &page, abandoned).map(Some),
             Extent::Nothing | Extent::UpTo(_) => Ok(None),
         });
         let building = || StoreError::Unavailable("the indexes of lists are being built".to_owned());
         listing.await?.ok_or_else(building)
-    }
-}
-
-/// Cancels a read, which otherwise continues on its thread, when its caller is dropped.
-#[derive(Default)]
-pub(super) struct Caller {
-    pub(super) read: Abandoned,
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        self.read.set();
     }
 }
 

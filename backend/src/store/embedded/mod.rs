@@ -5,6 +5,7 @@
 //! write. A call that gets no permit within the operation timeout fails, and a read that takes longer is abandoned. A
 //! write that has started completes, however long the disk takes and even if its caller is dropped.
 
+mod abandoned;
 mod accounts;
 mod backup;
 mod building;

@@ -6,8 +6,9 @@ use std::ops::{Bound, Range};
 use memchr::memmem::Finder;
 use redb::{ReadOnlyTable, ReadTransaction};
 
+use super::abandoned::Abandoned;
 use super::indexes::{BY_CODE, BY_NAME, BY_TAG, COUNTS, HolodulePosition, IndexKey, RecordKey, TEXTS, span_of};
-use super::scan::{Abandoned, Cursor, Merge, whole, with_value};
+use super::scan::{Cursor, Merge, whole, with_value};
 use crate::model::{Holodule, Selection, Sort};
 
 /// The cost of checking one record by its position, relative to that of searching the next text in sequence.

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::{Bound, Range};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use memchr::memmem::Finder;
 use redb::{Key, Value};
 
+use super::abandoned::Abandoned;
 use super::indexes::{HolodulePosition, IndexKey, RecordKey, owned};
 use crate::model::Sort;
 
@@ -45,21 +44,6 @@ pub(super) fn following<'a>(
 pub(super) fn with_value<'a>(value: &'a str, (start, end): Bounds<'a>) -> ValueBounds<'a> {
     let with = |(datetime, key, id)| (value, datetime, key, id);
     (start.map(with), end.map(with))
-}
-
-/// Whether the caller of a read was dropped. The read continues on its thread, and must end soon, since it takes the place
-/// of another.
-#[derive(Clone, Default)]
-pub(super) struct Abandoned(Arc<AtomicBool>);
-
-impl Abandoned {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// One range of one table.

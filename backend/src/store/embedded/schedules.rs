@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use redb::ReadTransaction;
 
+use super::abandoned::Abandoned;
 use super::holodules::RECORDS;
 use super::indexes::{Extent, HolodulePosition, extent};
-use super::list::{Caller, ordered};
+use super::list::ordered;
 use super::plan::Plan;
-use super::scan::Abandoned;
 use super::{Embedded, holodules};
 use crate::hex;
 use crate::model::{Holodule, SCHEDULES_LIMIT, Schedule, ScheduleQuery, Selection, Sort};
@@ -20,10 +20,8 @@ impl Embedded {
     pub(in crate::store) async fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<Schedule>, StoreError> {
         let query = query.clone();
         let deadline = Instant::now() + self.timeout;
-        let caller = Caller::default();
-        let abandoned = caller.read.clone();
-        let found = self.read(move |transaction| select(transaction, &query, deadline, &abandoned)).await?;
-        found.ok_or_else(|| StoreError::Unavailable("the read took too long".to_owned()))
+        let select = move |transaction: &_, abandoned: &_| select(transaction, &query, deadline, abandoned);
+        self.read_for_caller(select).await?.ok_or_else(|| StoreError::Unavailable("the read took too long".to_owned()))
     }
 
     pub(in crate::store) async fn schedule(&self, id: &str) -> Result<Option<Schedule>, StoreError> {

@@ -33,7 +33,7 @@ async fn take_over(path: &Path) -> Store {
 }
 
 /// Stores holodules of four days in a file of format 1.
-async fn old_file(path: &Path, holodules: usize) {
+pub(crate) async fn old_file(path: &Path, holodules: usize) {
     let store = open(path).await;
     for first in (0..holodules).step_by(1000) {
         let one = |n: usize| {

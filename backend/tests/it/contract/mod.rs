@@ -7,7 +7,7 @@ mod conditional;
 pub(crate) mod disk;
 mod embedded;
 mod holodules;
-mod indexes;
+pub(crate) mod indexes;
 mod lists;
 mod lists_on_mongo;
 mod lookup;

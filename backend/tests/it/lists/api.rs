@@ -9,6 +9,7 @@ use mongodb::bson::doc;
 use serde_json::json;
 
 use super::{NOW, on_both_engines, on_embedded, setup, store_streamers, stream, videos};
+use crate::contract::indexes::old_file;
 use crate::http::{self, Reply};
 use crate::mongod::Server;
 use crate::service::Service;
@@ -296,6 +297,56 @@ async fn without_a_store_the_response_is_503() {
     for path in ["/streamers", "/schedules", "/schedules/1"] {
         assert_eq!(service.get(path).await.body, "{\"error\":\"Service Unavailable\"}\n", "{path}");
     }
+}
+
+/// Checks the responses to lists while the store cannot be read.
+async fn are_unavailable(service: &Service) {
+    for path in ["/holodules?from=20201209", "/holodules?q=x&from=20201209", "/now", "/streamers/HL0001/holodules"] {
+        let reply = service.get(path).await;
+        assert_eq!(problem(&reply, 503)["detail"], "the store is unavailable", "{path}");
+        assert_eq!((reply.header("retry-after"), reply.header("cache-control")), ("5", "no-store"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_a_store_that_is_closed_for_an_upgrade_is_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        url: format!("embedded:{}", folder.path().join("store.redb").display()).parse().unwrap(),
+        operation_timeout: Duration::from_millis(200),
+        max_connections: 4,
+        text_cache: 0,
+    };
+    let service = Service::over(Store::open(&settings).await.unwrap(), setup()).await;
+    service.holodules([stream("HL0001", "20201209 210000", "a")]).await;
+    let closed = service.store.close(Duration::from_secs(20)).await.unwrap();
+    are_unavailable(&service).await;
+    closed.reopen().await.unwrap();
+    drop(closed);
+    assert_eq!(videos(&service, "/holodules?from=20201209").await, ["a"]);
+    // Another process has taken over.
+    service.store.close(Duration::from_secs(20)).await.unwrap().leave();
+    are_unavailable(&service).await;
+    let plain = service.get("/schedules").await;
+    assert_eq!((plain.status, plain.body.as_str()), (503, "{\"error\":\"Service Unavailable\"}\n"));
+    assert_eq!(plain.header("retry-after"), "5");
+}
+
+#[tokio::test]
+async fn a_list_without_its_indexes_is_unavailable_and_a_day_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    old_file(&path, 10).await;
+    let settings = Settings {
+        url: format!("embedded:{}", path.display()).parse().unwrap(),
+        operation_timeout: Duration::from_secs(20),
+        max_connections: 4,
+        text_cache: 0,
+    };
+    let store = Store::take_over(&settings, Duration::ZERO).await.unwrap();
+    let service = Service::over(store, setup()).await;
+    are_unavailable(&service).await;
+    assert_eq!(service.get("/holodules/20201209").await.status, 200);
 }
 
 #[tokio::test]
