@@ -6,8 +6,8 @@
 //! list are coalesced into one (`coalesce`). [`feed`] watches for changes that revoke tokens, change roles or affect
 //! the response for a day, and publishes them to its subscribers. [`record`] has the metrics and logs.
 //!
-//! The handlers are grouped by route: `handler/holodules` (days, uploads, exports), `handler/lists` (lists, streamers,
-//! schedules), `handler/live` (event streams, from `live`), `handler/calendar` (calendar feeds, written by
+//! The handlers are grouped by route: `handler/holodules` (days, uploads, exports, duplicates), `handler/lists` (lists,
+//! streamers, schedules), `handler/live` (event streams, from `live`), `handler/calendar` (calendar feeds, written by
 //! [`calendar`]), `handler/page` (the admin page, whose documents `page` renders), `handler/contract` and
 //! `handler/document` (the OpenAPI document, which `reference` renders as a page).
 //!

@@ -8,6 +8,7 @@ import tempfile
 import time
 import unittest
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -23,29 +24,29 @@ VIDEO = "dQw4w9WgXc_"
 
 @contextlib.contextmanager
 def running_backend(**settings):
-    """The address of the admin listener of a backend with an empty store, on a free port."""
+    """The addresses of the listeners of a backend with an empty store, on free ports."""
     with tempfile.TemporaryDirectory() as folder:
         announced = Path(folder, "announced.json")
         own = {"API_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "ANNOUNCE_FILE": str(announced)}
-        own["STORE"] = f"embedded:{folder}/store.redb"
+        own = {**own, "STORE": f"embedded:{folder}/store.redb", **settings}
         with Path(folder, "log").open("w") as log:
-            process = subprocess.Popen([BACKEND], env=environment(**own, **settings), cwd=folder, stdout=log, stderr=log)
+            process = subprocess.Popen([BACKEND], env=environment(**own), cwd=folder, stdout=log, stderr=log)
             try:
                 deadline = time.monotonic() + SECONDS
                 while not announced.exists() or not announced.read_text():
                     if process.poll() is not None or time.monotonic() > deadline:
                         raise AssertionError(f"the backend has not started: {Path(folder, 'log').read_text()}")
                     time.sleep(0.02)
-                yield f"http://{json.loads(announced.read_text())['admin']}"
+                yield {name: f"http://{address}" for name, address in json.loads(announced.read_text()).items()}
             finally:
                 process.terminate()
                 process.wait(SECONDS)
 
 
-def send(base, method, path, body=None, media_type="application/json"):
+def send(base, method, path, body=None, media_type="application/json", **headers):
     """The status and the body of a request without a browser."""
     data = body.encode() if isinstance(body, str) else body
-    request = urllib.request.Request(base + path, data, {"Content-Type": media_type}, method=method)
+    request = urllib.request.Request(base + path, data, {"Content-Type": media_type, **headers}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return answer.status, answer.read().decode()
@@ -61,7 +62,11 @@ class PageTests(unittest.TestCase):
         cls.driver = enter(cls.addClassCleanup, running_driver())
 
     def setUp(self):
-        self.base = enter(self.addCleanup, running_backend())
+        self.start()
+
+    def start(self, **settings):
+        addresses = enter(self.addCleanup, running_backend(**settings))
+        self.base, self.api = addresses["admin"], addresses["api"]
 
     def upload(self, name="holodules.csv"):
         status, _ = send(self.base, "POST", "/holodules", (SAMPLES / name).read_bytes(), "text/csv")
@@ -69,6 +74,12 @@ class PageTests(unittest.TestCase):
 
     def export(self):
         return send(self.base, "GET", "/holodules")[1]
+
+    def add_feed(self, username, label):
+        """Adds a calendar feed of a user, as the gateway forwards the request."""
+        identity = {"X-Auth-Identity": urllib.parse.quote(username)}
+        status, _ = send(self.api, "POST", "/calendar", json.dumps({"label": label, "code": ["HL0503"]}), **identity)
+        self.assertEqual(status, 201)
 
     def users(self):
         return {user["username"]: user for user in json.loads(send(self.base, "GET", "/users")[1])["users"]}

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import unittest
+import urllib.parse
 from pathlib import Path
 
 from admin_page import BACKEND, DAY, LANGUAGES, SAMPLES, VIDEO, PageTests, running_backend, send
@@ -160,6 +161,21 @@ class AdminPage(PageTests):
                 page.until_text("#toasts", self.say(done, name="利用者 01"))
                 self.assertIs(self.users()["利用者 01"]["disabled"], disabled)
 
+            self.add_feed("利用者 01", HOSTILE)
+            page.focus('main a[href^="/page/calendars"]')
+            page.press("Enter")
+            page.until("return document.querySelector('[data-feed-delete]');")
+            self.assertEqual(page.text("tbody th"), HOSTILE)
+            page.focus("[data-feed-delete]")
+            page.press("Enter")
+            page.until_text("#confirm-text", self.say("DELETE_FEED", label=HOSTILE))
+            page.focus("#confirm [type=submit]")
+            page.press("Enter")
+            page.until_text("#toasts", self.say("FEED_DELETED", label=HOSTILE))
+            listed = send(self.base, "GET", f"/users/{urllib.parse.quote('利用者 01')}/calendar")
+            self.assertEqual(listed, (200, '{"calendars":[]}\n'))
+
+            page.open(self.base + "/page/users")
             page.focus("[data-user-delete]")
             page.press("Enter")
             page.until_text("#confirm-text", self.say("DELETE_USER", name="利用者 01"))
@@ -212,6 +228,8 @@ class AdminPage(PageTests):
         for name, disabled in (("user01", False), ("user02", True)):
             send(self.base, "POST", "/users", json.dumps({"username": name, "password": "password01"}))
             send(self.base, "PUT", f"/users/{name}/roles", '["editor","viewer"]')
+            if not disabled:
+                self.add_feed(name, "推し")
             send(self.base, "PATCH", f"/users/{name}", json.dumps({"disabled": disabled}))
         opened = {
             DAY: ["[data-add]", "[data-edit]"],
@@ -222,7 +240,7 @@ class AdminPage(PageTests):
                 with self.subTest(language=language, dark=dark), self.page(DAY, language, dark, refused=True) as page:
                     scheme = "matchMedia('(prefers-color-scheme: dark)').matches"
                     self.assertIs(page.run(f"return {scheme};"), dark)
-                    for view in VIEWS:
+                    for view in (*VIEWS, "/page/calendars?user=user01"):
                         page.open(self.base + view)
                         self.audit(page, view)
                         for button in opened.get(view, []):
@@ -321,7 +339,7 @@ class Screenshots(unittest.TestCase):
         names = [name for name, *_ in SCREENSHOTS]
         shown = re.findall(r"\(ops/docs/([\w-]+)\.webp\)", (ROOT / "README.md").read_text())
         self.assertEqual(shown, names)
-        base = enter(self.addCleanup, running_backend())
+        base = enter(self.addCleanup, running_backend())["admin"]
         for name, path, language, dark in SCREENSHOTS:
             picture = (ROOT / "ops/docs" / f"{name}.webp").read_bytes()
             self.assertEqual((picture[:4], picture[8:12]), (b"RIFF", b"WEBP"), name)
@@ -334,7 +352,8 @@ class Screenshots(unittest.TestCase):
 def screenshots(folder):
     """The pictures of the README."""
     folder.mkdir(parents=True, exist_ok=True)
-    with running_backend() as base, running_driver() as driver:
+    with running_backend() as addresses, running_driver() as driver:
+        base = addresses["admin"]
         send(base, "POST", "/holodules", (SAMPLES / "holodules.csv").read_bytes(), "text/csv")
         for name, path, language, dark in SCREENSHOTS:
             with browsing(driver, language, dark) as browser:

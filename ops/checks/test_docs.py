@@ -197,6 +197,19 @@ class Scripts(unittest.TestCase):
         self.assertEqual({name: length for name, length in lengths.items() if length > 400}, {})
 
 
+class AdminApi(unittest.TestCase):
+    def test_the_routes_are_those_of_the_code(self):
+        text = (BACKEND / "route/admin.rs").read_text()
+        routes = set(re.findall(r'Self::\w+(?:\([_.]*\))? => "(/[^"]*)",', text))
+        # Constants, and the addresses of the page.
+        routes |= {"/revocation/feed", "/healthz", "/upgrade"}
+        routes = {route for route in routes if route != "/" and not route.startswith("/page/")}
+        self.assertGreater(len(routes), 20)
+        cells = re.findall(r"^\| (.*?) \|", section(OPERATIONS, "## The admin API"), re.MULTILINE)
+        listed = {path for cell in cells for path in re.findall(r"[` ](/[\w/{}-]+)", cell)}
+        self.assertEqual(listed, routes)
+
+
 def slug(heading):
     """The anchor that GitHub makes of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")

@@ -34,14 +34,15 @@ use tokio::sync::Semaphore;
 
 pub(crate) use backup::{back_up, restore};
 pub(crate) use calendar::{
-    create as create_calendar, delete as delete_calendar, list as list_calendars, read as read_calendar,
+    create as create_calendar, delete as delete_calendar, delete_of_user as delete_calendar_of_user,
+    list as list_calendars, list_of_user as list_calendars_of_user, read as read_calendar,
 };
 pub(crate) use credentials::verify;
 pub(crate) use csrf::check as check_csrf;
 #[cfg(test)]
 pub(crate) use document::document;
 pub(crate) use document::{docs, docs_redirect, docs_style, openapi};
-pub(crate) use holodules::{day, delete, export, put, upload};
+pub(crate) use holodules::{day, delete, delete_duplicate, export, list_duplicates, put, upload};
 pub use lists::{ListSettings, SearchSettings};
 pub(crate) use lists::{
     holodules as list_holodules, now, of_streamer as list_of_streamer, schedule, schedules, streamer,
@@ -49,8 +50,9 @@ pub(crate) use lists::{
 };
 pub(crate) use live::stream;
 pub(crate) use page::{
-    asset, calendar as calendar_page, duplicates as duplicates_page, health as health_page, record,
-    search as search_page, transfer as transfer_page, unknown as unknown_page, users as users_page,
+    asset, calendar as calendar_page, calendars as calendars_page, duplicates as duplicates_page,
+    health as health_page, record, search as search_page, transfer as transfer_page, unknown as unknown_page,
+    users as users_page,
 };
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};

@@ -4,6 +4,7 @@ mod calendar;
 mod day;
 mod days;
 mod delivered;
+mod duplicate;
 mod entry;
 mod holodule;
 mod identifier;
@@ -23,6 +24,7 @@ pub use calendar::{CALENDAR_LABEL_LIMIT, CALENDARS_LIMIT, Calendar, CalendarKey,
 pub use day::{Day, NotADay, WallClock};
 pub use days::{DAYS_LIMIT, Days};
 pub use delivered::{Delivered, DeliveredEvent, DeliveredRevision};
+pub use duplicate::{DuplicateDocument, DuplicateVideo};
 pub use entry::{Entry, EntryTime};
 pub use holodule::{Holodule, Public, effective_code};
 pub use identifier::{Code, Identifier, Invalid, KEY_LIMIT, VideoId};

@@ -48,11 +48,33 @@ fn time(at: Option<WallClock>, holodule: &Holodule) -> String {
     }
 }
 
-/// One stream: its time, title and streamer, with buttons for its actions.
+/// One stream: its time, title and streamer, with buttons to edit and to delete it.
 pub(super) fn entry(view: &View, holodule: &Holodule, with_date: bool) -> Markup {
+    let title = title_of(view, holodule);
+    let actions = html! {
+        @match identifier(holodule) {
+            Some(id) => div.actions {
+                button type="button" data-edit=(id) aria-label=(view.fill(texts::EDIT_THIS, &[("title", title)])) {
+                    (view.text(texts::EDIT))
+                }
+                button type="button" data-delete=(id) data-title=(title)
+                    aria-label=(view.fill(texts::DELETE_THIS, &[("title", title)])) { (view.text(texts::DELETE)) }
+            },
+            None => p.actions.hint { (view.text(texts::NO_IDENTIFIER)) },
+        }
+    };
+    entry_with(view, holodule, with_date, &actions)
+}
+
+fn title_of<'a>(view: &View, holodule: &'a Holodule) -> &'a str {
+    let title = holodule.title.as_deref().map(str::trim).filter(|title| !title.is_empty());
+    title.unwrap_or(view.text(texts::UNTITLED))
+}
+
+/// One stream with other actions.
+pub(super) fn entry_with(view: &View, holodule: &Holodule, with_date: bool, actions: &Markup) -> Markup {
     let at = holodule.starts_at();
-    let stored_title = holodule.title.as_deref().map(str::trim).filter(|title| !title.is_empty());
-    let title = stored_title.unwrap_or(view.text(texts::UNTITLED));
+    let title = title_of(view, holodule);
     let url = holodule.url.as_deref().filter(|url| !url.is_empty());
     let facts = [holodule.effective_code(), holodule.video_id.as_deref().filter(|id| !id.is_empty())];
     html! {
@@ -78,16 +100,7 @@ pub(super) fn entry(view: &View, holodule: &Holodule, with_date: bool) -> Markup
                 }
             }
             p.facts { @for fact in facts.into_iter().flatten() { code { (fact) } " " } }
-            @match identifier(holodule) {
-                Some(id) => div.actions {
-                    button type="button" data-edit=(id) aria-label=(view.fill(texts::EDIT_THIS, &[("title", title)])) {
-                        (view.text(texts::EDIT))
-                    }
-                    button type="button" data-delete=(id) data-title=(title)
-                        aria-label=(view.fill(texts::DELETE_THIS, &[("title", title)])) { (view.text(texts::DELETE)) }
-                },
-                None => p.actions.hint { (view.text(texts::NO_IDENTIFIER)) },
-            }
+            (actions)
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod assets;
 mod calendar;
+mod calendars;
 mod duplicates;
 mod entries;
 mod forms;
@@ -23,7 +24,8 @@ mod when;
 
 pub(crate) use assets::find as asset;
 pub(crate) use calendar::{Calendar, DayView, calendar};
-pub(crate) use duplicates::{Duplicate, duplicates};
+pub(crate) use calendars::calendars;
+pub(crate) use duplicates::duplicates;
 pub(crate) use health::{Health, health};
 pub(crate) use language::Language;
 pub(crate) use layout::failure;

@@ -77,6 +77,9 @@ const REASONS: &[(&str, &str)] = &[
     ("no role to add or remove", "追加または削除するロールがありません。"),
     ("a role cannot be both added and removed", "同じロールを追加し、削除することはできません。"),
     ("the request could not be handled", "処理できませんでした。"),
+    ("there is no such calendar feed", "このカレンダーフィードはありません。"),
+    ("no such duplicate", "この文書はありません。"),
+    ("no other document has this video_id", "この動画 ID の文書はほかにありません。"),
     ("the store is unavailable", "保存先に接続できません。"),
     ("the store does not respond", "保存先が応答しません。"),
     ("the store failed", "保存先でエラーが発生しました。"),
@@ -98,6 +101,7 @@ const REASONS: &[(&str, &str)] = &[
     ("the days are outside of the calendar", "期間がカレンダーの範囲を超えています。"),
     ("the cursor is not a value of next in a response", "続きの位置（cursor）が正しくありません。"),
     ("the cursor belongs to a query with other parameters: only limit may differ", "続きの位置（cursor）は別の検索のものです。"),
+    ("the query has no user", "アドレスに user がありません。"),
     ("the query has no id", "アドレスに id がありません。"),
     ("the document cannot be read", "文書を読み取れません。"),
     ("no such file", "このファイルはありません。"),
@@ -154,7 +158,7 @@ mod tests {
     use super::*;
 
     /// The sources with reasons that the page can show, and what precedes the texts of each.
-    const SOURCES: [(&str, &[&str], &str); 24] = [
+    const SOURCES: [(&str, &[&str], &str); 27] = [
         (include_str!("../handler/page/calendar.rs"), &["bad_request("], ""),
         (include_str!("../handler/page/record.rs"), &["bad_request(", "not_found(", "HttpError::new("], ""),
         (include_str!("../handler/page/request.rs"), &["not_found("], ""),
@@ -169,6 +173,9 @@ mod tests {
         (include_str!("../handler/precondition.rs"), &["HttpError::new(", "bad_request("], ""),
         (include_str!("../handler/users.rs"), &["HttpError::new(", "bad_request(", "not_found("], ""),
         (include_str!("../handler/roles.rs"), &["bad_request("], ""),
+        (include_str!("../handler/page/users.rs"), &["bad_request("], ""),
+        (include_str!("../handler/calendar/read.rs"), &["fn no_such_feed"], ""),
+        (include_str!("../handler/holodules/duplicates.rs"), &["not_found(", "HttpError::new("], ""),
         (include_str!("../handler/holodules/edit.rs"), &["unsupported(", "bad_request(", "not_found("], ""),
         (include_str!("../handler/holodules/upload.rs"), &["unsupported(", "unavailable(", "HttpError::new("], ""),
         (include_str!("../model/valid.rs"), &["Invalid::new("], ""),

@@ -78,6 +78,13 @@ texts! { PAGE:
     UNREADABLE_ROLES "cannot be read" "読み取れません"
     PLAIN_PASSWORD "plain text" "平文"
     NO_LOGIN "no login possible" "ログイン不可"
+    CALENDARS "Calendar feeds" "カレンダーフィード"
+    CALENDARS_OF "Calendar feeds of {name}" "{name} のカレンダーフィード"
+    NO_CALENDARS "This user has no calendar feed." "このユーザーのカレンダーフィードはありません。"
+    LABEL "Label or ID" "名前または ID"
+    FILTER "Filter" "絞り込み"
+    CREATED_AT "Created" "作成日時"
+    ALL_STREAMS "all streams" "すべての配信"
     IMPORT "Import" "取り込み"
     FILE "File" "ファイル"
     FILE_HINT "Drop a CSV, JSON or NDJSON file here, or choose one. UTF-8, UTF-16 and Shift_JIS are accepted. A stream that is stored already is updated." "CSV・JSON・NDJSON ファイルをここにドロップするか、選択してください。UTF-8、UTF-16、Shift_JIS に対応しています。登録済みの配信は更新されます。"
@@ -102,7 +109,9 @@ texts! { PAGE:
     HASHING "Password checks, running / waiting" "パスワード照合（実行中 / 待ち）"
     DRAINING "Draining processes" "終了処理中のプロセス"
     VERSION "Version" "バージョン"
-    DUPLICATES_HINT "Several documents with one video ID prevent the unique index. Deleting one here deletes all documents of the video." "同じ動画 ID の文書が複数あると、一意インデックスを作成できません。ここで削除すると、その動画の文書がすべて削除されます。"
+    DUPLICATES_HINT "Several documents with one video ID prevent the unique index. Here, each is deleted alone; one document of the video must remain." "同じ動画 ID の文書が複数あると、一意インデックスを作成できません。ここでは文書を 1 件ずつ削除できます。その動画の文書は 1 件以上残ります。"
+    DELETE_DOCUMENT "Delete this document" "この文書を削除"
+    UNREADABLE_DOCUMENT "This document cannot be read." "この文書は読み取れません。"
     NO_DUPLICATES "There are none." "重複はありません。"
     DOCUMENTS "{count} documents" "文書 {count} 件"
     MORE_DUPLICATES "There are more." "ほかにもあります。"
@@ -176,7 +185,9 @@ texts! { SCRIPTS:
     RESTORED "Restored: {title}" "元に戻しました：{title}"
     DISMISS "Dismiss" "閉じる"
     INCOMPLETE_UNDO "This stream cannot be restored exactly: parts of it are in a form that this service does not store." "この配信には、このサービスでは保存できない形の内容があるため、削除すると完全には元に戻せません。"
-    SEVERAL_DOCUMENTS "{count} documents have this video ID. All of them are deleted, and cannot be restored." "この動画 ID の文書が {count} 件あります。すべて削除され、元に戻せません。"
+    SEVERAL_DOCUMENTS "{count} documents have this video ID. All of them are deleted, and cannot be restored. To delete one of them, use the view Duplicates." "この動画 ID の文書が {count} 件あります。すべて削除され、元に戻せません。1 件だけを削除するには「重複」画面を使ってください。"
+    DELETE_DUPLICATE "Only the document {id} is deleted. It cannot be restored." "文書 {id} のみを削除します。元に戻せません。"
+    DUPLICATE_DELETED "Deleted the document {id}." "文書 {id} を削除しました。"
     IN_USE "Another stream has it already." "すでに別の配信が使っています。"
     CHANGED_MEANWHILE "Another person has changed this stream in the meantime: {fields}. Check these fields, then save again." "編集中にほかの人がこの配信を変更しました：{fields}。これらの項目を確認してから、もう一度保存してください。"
     CHANGED_ELSEWHERE "Another person has changed parts of this stream that are not shown here. Save again to keep both changes." "編集中に、ほかの人がここに表示されていない部分を変更しました。もう一度保存すると、両方の変更が残ります。"
@@ -212,6 +223,8 @@ texts! { SCRIPTS:
     USER_DISABLED "{name} cannot log in any longer." "{name} はログインできなくなりました。"
     DELETE_USER "The user {name} and all tokens of this user become invalid. The calendar feeds of this user are deleted for good." "ユーザー {name} と、そのすべてのトークンが無効になります。このユーザーのカレンダーフィードは完全に削除されます。"
     USER_DELETED "Deleted the user {name}." "ユーザー {name} を削除しました。"
+    DELETE_FEED "Calendar programs can no longer read the feed {label}." "カレンダーからフィード {label} を読み取れなくなります。"
+    FEED_DELETED "Deleted the calendar feed {label}." "カレンダーフィード {label} を削除しました。"
     READING "Reading {file}." "{file} を読み込んでいます。"
     UNKNOWN_FILE "The name of the file must end with .csv, .json, .ndjson or .jsonl." "ファイル名の末尾は .csv、.json、.ndjson、.jsonl のいずれかにしてください。"
     NOT_TEXT "The file is neither UTF-8 nor UTF-16 nor Shift_JIS." "UTF-8、UTF-16、Shift_JIS のいずれでもありません。"
@@ -270,6 +283,7 @@ mod tests {
     fn each_text_is_used() {
         let sources = [
             include_str!("calendar.rs"),
+            include_str!("calendars.rs"),
             include_str!("duplicates.rs"),
             include_str!("entries.rs"),
             include_str!("forms.rs"),

@@ -88,6 +88,9 @@ fn row(view: &View, user: &UserSummary) -> Markup {
                     @let switch = if *disabled { texts::ENABLE } else { texts::DISABLE };
                     button type="button" data-user-switch=(username) data-disable=(!disabled)
                         aria-label=(label(switch)) { (view.text(switch)) }
+                    a href=(view.link("/page/calendars", &[("user", username)])) aria-label=(label(texts::CALENDARS)) {
+                        (view.text(texts::CALENDARS))
+                    }
                     button.danger type="button" data-user-delete=(username) aria-label=(label(texts::DELETE)) {
                         (view.text(texts::DELETE))
                     }

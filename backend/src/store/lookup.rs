@@ -25,18 +25,6 @@ impl Store {
         engine!(self.find_holodules(id))
     }
 
-    /// The first `limit` `video_id`s in several documents, with the number of documents. Every `video_id` is read.
-    /// Always none for the embedded store.
-    ///
-    /// # Errors
-    /// If the store cannot be read within the operation timeout.
-    pub async fn duplicate_videos(&self, limit: u32) -> Result<Vec<(String, u64)>, StoreError> {
-        match &self.engine {
-            Engine::Mongo(engine) => engine.duplicate_videos(limit).await,
-            Engine::Embedded(_) => Ok(Vec::new()),
-        }
-    }
-
     /// The name of the engine.
     pub fn engine_name(&self) -> &'static str {
         match &self.engine {

@@ -7,6 +7,7 @@ mod accounts;
 mod calendars;
 mod changed;
 mod closed;
+mod duplicates;
 mod embedded;
 mod error;
 mod holodules;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use closed::ClosedStore;
+pub use duplicates::DuplicateDeleted;
 pub use error::StoreError;
 pub use lookup::{FOUND_LIMIT, FoundHolodule};
 pub use mongo::MongoUrl;

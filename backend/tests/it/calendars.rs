@@ -1,5 +1,6 @@
 //! Calendar feeds of a service, on both engines.
 
+mod administrators;
 mod state;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use holodule_backend::model::{Holodule, Saved, SavedUser, StoredPassword, Stream
 use holodule_backend::store::{Restored, Settings, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use administrators::an_administrator_lists_and_revokes_the_feeds_of_a_user;
 
 use crate::http::{self, Reply};
 use crate::mongod::Server;
@@ -141,6 +144,7 @@ on_both_engines!(
     feeds_are_listed_in_the_order_of_their_creation,
     a_feed_belongs_to_the_user_of_the_gateway,
     the_owner_revokes_a_feed,
+    an_administrator_lists_and_revokes_the_feeds_of_a_user,
 );
 
 async fn changes_and_cancellations_are_revisions(stage: &Stage) {

@@ -9,7 +9,7 @@ use mongodb::bson::{Document, doc};
 use crate::http;
 use crate::mongod::Server;
 use crate::program::{Program, folder, succeeds};
-use crate::service::{Service, Setup};
+use crate::service::{Service, Setup, holodule};
 
 async fn open(url: &str, operation_timeout: Duration) -> Store {
     Store::open(&Settings { url: url.parse().unwrap(), operation_timeout, max_connections: 10, text_cache: 1 << 20 })
@@ -192,6 +192,8 @@ async fn the_page_shows_duplicates_and_what_cannot_be_restored() {
     let page = http::send(&service.admin, "GET", "/page/duplicates", &[("Accept-Language", "en")], "").await;
     assert!(page.body.contains("<code>aaaaaaaaaaa</code>") && page.body.contains("2 documents"), "{}", page.body);
     assert!(page.body.contains(">first<") && page.body.contains(">second<") && !page.body.contains("bbbbbbbbbbb"));
+    assert_eq!(page.body.matches("data-duplicate-delete=").count(), 2, "each is deleted alone");
+    assert!(!page.body.contains("data-delete=\"aaaaaaaaaaa\""), "it would delete both");
     for (id, documents, restorable) in
         [("aaaaaaaaaaa", "2", "false"), ("bbbbbbbbbbb", "1", "false"), ("ccccccccccc", "1", "true")]
     {
@@ -204,4 +206,82 @@ async fn the_page_shows_duplicates_and_what_cannot_be_restored() {
     assert_eq!((record.header("x-documents"), record.header("x-same-identifier")), ("1", "2"));
     let health = http::send(&service.admin, "GET", "/page/health", &[("Accept-Language", "en")], "").await.body;
     assert!(health.contains("<dt>Store</dt><dd>MongoDB</dd>") && health.contains("<dt>Duplicates</dt><dd>1</dd>"));
+}
+
+#[tokio::test]
+async fn one_of_several_documents_of_a_video_is_deleted() {
+    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+    // They differ in the `_id` only.
+    let same = |id: &str, video_id: &str| {
+        doc! { "_id": id, "key": "HL0501_20201209_100000", "video_id": video_id, "datetime": "20201209 100000", "title": "t" }
+    };
+    let odd = |title: i32| doc! { "video_id": "odd/form", "title": title };
+    let documents =
+        [same("a", "aaaaaaaaaaa"), same("b", "aaaaaaaaaaa"), same("c", "ccccccccccc"), odd(1), odd(2), odd(3)];
+    insert(&url, "holodules", documents.to_vec()).await;
+    let database = Client::with_uri_str(&url).await.unwrap().default_database().unwrap();
+    let collection = database.collection::<Document>("holodules");
+    let service = Service::over(open(&url, Duration::from_secs(20)).await, Setup::default()).await;
+    service.until("backend_duplicate_video_ids", 2.0).await;
+
+    let list = async || service.admin("GET", "/duplicates", "").await.json();
+    let listed = list().await;
+    assert_eq!((&listed["more"], listed["duplicates"].as_array().unwrap().len()), (&false.into(), 2));
+    let ids = |listed: &serde_json::Value, video: usize| -> Vec<String> {
+        let documents = listed["duplicates"][video]["documents"].as_array().unwrap();
+        documents.iter().map(|document| document["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let (same, odd) = (ids(&listed, 0), ids(&listed, 1));
+    assert_eq!((listed["duplicates"][0]["total"].as_u64(), same.len(), odd.len()), (Some(2), 2, 3));
+    assert_eq!(listed["duplicates"][0]["documents"][1]["holodule"]["title"], "t");
+    assert!(listed["duplicates"][1]["documents"][0]["holodule"].is_null(), "it cannot be read");
+
+    let delete =
+        async |video: &str, id: &str| service.admin("DELETE", &format!("/duplicates/{video}/{id}"), "").await.status;
+    assert_eq!(delete("ccccccccccc", &same[0]).await, 404, "of another video");
+    assert_eq!(delete("aaaaaaaaaaa", "x00").await, 404);
+    let before = service.get("/holodules/20201209").await;
+    assert_eq!(before.json()["holodules"].as_array().unwrap().len(), 3);
+    assert_eq!(delete("aaaaaaaaaaa", &same[1]).await, 204);
+    assert_eq!(service.get("/holodules/20201209").await.json()["holodules"].as_array().unwrap().len(), 2);
+    assert_eq!(delete("aaaaaaaaaaa", &same[1]).await, 404, "it is gone");
+    assert_eq!(delete("aaaaaaaaaaa", &same[0]).await, 409, "it is the only one");
+    let left: Vec<_> = collection.distinct("_id", doc! { "_id": { "$type": "string" } }).await.unwrap();
+    assert_eq!(left, ["a".into(), "c".into()] as [mongodb::bson::Bson; 2]);
+
+    // Concurrent deletions of all documents leave at least one.
+    let deletions = odd.iter().map(|id| delete("odd%2Fform", id));
+    let statuses = futures_util::future::join_all(deletions).await;
+    assert!(statuses.iter().all(|status| [204, 409].contains(status)), "{statuses:?}");
+    let deleted = statuses.iter().filter(|status| **status == 204).count() as u64;
+    let left = collection.count_documents(doc! { "video_id": "odd/form" }).await.unwrap();
+    assert!(left >= 1 && left == 3 - deleted, "{statuses:?}");
+    for id in &odd {
+        delete("odd%2Fform", id).await;
+    }
+    assert_eq!(collection.count_documents(doc! { "video_id": "odd/form" }).await.unwrap(), 1);
+    // The index is created without waiting for the next verification.
+    let created = async {
+        while !collection.list_index_names().await.unwrap().contains(&"video_id_unique".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), created).await.unwrap();
+    assert_eq!(list().await, serde_json::json!({ "duplicates": [], "more": false }));
+}
+
+#[tokio::test]
+async fn the_embedded_store_has_no_duplicates() {
+    let service = Service::start().await;
+    service.holodules([holodule(1, "20201209 230000")]).await;
+    let list = service.admin("GET", "/duplicates", "").await;
+    assert_eq!((list.status, list.json()), (200, serde_json::json!({ "duplicates": [], "more": false })));
+    assert_eq!(service.admin("DELETE", "/duplicates/video000001/1", "").await.status, 404);
+    assert_eq!(service.get("/holodules/20201209").await.status, 200);
+    for (method, path, allowed) in [("POST", "/duplicates", "GET, HEAD"), ("GET", "/duplicates/a/b", "DELETE")] {
+        assert_eq!(service.admin(method, path, "").await.header("allow"), allowed, "{path}");
+    }
+    for headers in [&[][..], &[("Content-Type", "text/plain")]] {
+        assert_eq!(http::send(&service.admin, "DELETE", "/duplicates/a/b", headers, "").await.status, 415);
+    }
 }

@@ -219,6 +219,29 @@ async fn users_are_shown_with_their_state_and_without_their_passwords() {
 }
 
 #[tokio::test]
+async fn the_calendar_feeds_of_a_user_are_shown_without_their_keys() {
+    let service = Service::start().await;
+    service.user("<b>user</b>", "password01").await;
+    let users = open(&service, "/page/users", "en").await.body;
+    assert!(users.contains("href=\"/page/calendars?user=%3Cb%3Euser%3C%2Fb%3E\""), "{users}");
+    let path = "/page/calendars?user=%3Cb%3Euser%3C%2Fb%3E";
+    assert!(open(&service, path, "en").await.body.contains("This user has no calendar feed."));
+    let headers = [("X-Auth-Identity", "%3Cb%3Euser%3C%2Fb%3E"), ("Content-Type", "application/json")];
+    let body = r#"{"label":"<i>label</i>","tag":["<u>tag</u>"]}"#;
+    let feed = http::send(&service.api, "POST", "/calendar", &headers, body).await.json();
+    for language in ["en", "ja"] {
+        let page = open(&service, path, language).await.body;
+        let id = feed["id"].as_str().unwrap();
+        assert_eq!(values(&page, "data-feed-delete"), [id], "{page}");
+        assert!(page.contains("&lt;i&gt;label&lt;/i&gt;") && page.contains("tag=&lt;u&gt;tag&lt;/u&gt;"));
+        assert!(!page.contains(feed["key"].as_str().unwrap()) && !page.contains("<i>") && !page.contains("<u>"));
+    }
+    for (path, status) in [("/page/calendars?user=other", 404), ("/page/calendars", 400)] {
+        assert_eq!(open(&service, path, "en").await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_state_is_shown() {
     let service = Service::start().await;
     service.holodules([holodule(1, "20201209 230000")]).await;
@@ -315,7 +338,15 @@ async fn a_disabled_page_does_not_exist() {
     let mut setup = Setup::default();
     setup.handler.page = false;
     let service = Service::with(setup).await;
-    for path in ["/", DAY, "/page/record?id=x", "/page/users", "/page/health", "/page/assets/x/page.css"] {
+    for path in [
+        "/",
+        DAY,
+        "/page/record?id=x",
+        "/page/users",
+        "/page/calendars?user=x",
+        "/page/health",
+        "/page/assets/x/page.css",
+    ] {
         let reply = http::send(&service.admin, "GET", path, &[], "").await;
         assert_eq!((reply.status, reply.json()["description"].as_str()), (404, Some("no such route")), "{path}");
     }

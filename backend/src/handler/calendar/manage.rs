@@ -70,9 +70,16 @@ struct CreatedCalendar<'a> {
 
 /// The calendar feeds of a user.
 #[derive(Serialize, ToSchema)]
-struct CalendarList<'a> {
+pub(super) struct CalendarList<'a> {
     /// By their creation.
     calendars: Vec<ShownCalendar<'a>>,
+}
+
+impl<'a> CalendarList<'a> {
+    /// The response with `calendars`.
+    pub(super) fn of(calendars: &'a [Calendar]) -> Self {
+        Self { calendars: calendars.iter().map(ShownCalendar::from).collect() }
+    }
 }
 
 /// A calendar feed without its key.
@@ -177,8 +184,7 @@ pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Hand
 )]
 pub(crate) async fn list(app: &App, headers: &HeaderMap) -> HandlerResult {
     let calendars = app.store.calendars(&owner(headers)?).await.map_err(|error| app.store_failed(&error))?;
-    let list = CalendarList { calendars: calendars.iter().map(ShownCalendar::from).collect() };
-    Ok(respond::no_store(respond::json(StatusCode::OK, &list)))
+    Ok(respond::no_store(respond::json(StatusCode::OK, &CalendarList::of(&calendars))))
 }
 
 /// Revoke a calendar feed

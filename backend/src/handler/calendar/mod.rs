@@ -1,6 +1,8 @@
 //! Calendar feeds: a user creates, lists and deletes them with a token; any client with the key of a feed can read it.
+//! Administrators list and delete those of any user.
 
 pub(super) mod manage;
+mod of_user;
 pub(super) mod read;
 mod writes;
 
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 pub(crate) use manage::{create, delete, list};
+pub(crate) use of_user::{delete as delete_of_user, list as list_of_user};
 pub(crate) use read::read;
 
 use self::read::Read;

@@ -3,6 +3,7 @@
 
 pub(super) mod gateway;
 mod parameters;
+pub(super) mod refusals;
 mod responses;
 
 pub(super) use parameters::{

@@ -6,7 +6,7 @@ use utoipa::openapi::schema::{Object, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-use super::gateway::{Described, Refusal, Refused};
+use super::refusals::{Described, Refusal, Refused};
 use crate::respond::Problem;
 
 type Responses = BTreeMap<String, RefOr<Response>>;

@@ -15,7 +15,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 
 use self::common::Common;
-use super::contract::{PlainErrors, gateway};
+use super::contract::{PlainErrors, gateway, refusals};
 use super::tagged::Tagged;
 use super::{HandlerResult, calendar, holodules, lists, live};
 use crate::respond::{HttpError, Problem};
@@ -57,7 +57,7 @@ const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxag
         lists::schedules::schedule,
         openapi,
     ),
-    components(schemas(Problem<'_>, gateway::Described, gateway::Refused)),
+    components(schemas(Problem<'_>, refusals::Described, refusals::Refused)),
     servers((url = "/", description = "The gateway that serves this document.")),
     modifiers(&Credentials, &Common),
     security(("token" = [])),

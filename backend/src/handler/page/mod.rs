@@ -13,4 +13,4 @@ pub(crate) use record::record;
 pub(crate) use request::{asset, unknown};
 pub(crate) use search::search;
 pub(crate) use state::{duplicates, health, transfer};
-pub(crate) use users::users;
+pub(crate) use users::{calendars, users};

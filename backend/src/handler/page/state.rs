@@ -1,22 +1,13 @@
 //! The state of the service, duplicates, and the view of imports and exports.
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use holodule_settings::VERSION;
 use http::request::Parts;
 
+use super::super::holodules::Duplicates;
 use super::super::{App, HandlerResult};
 use super::request::{SILENCE, no_response, respond, respond_from_store};
-use crate::model::Identifier;
-use crate::page::{self, Duplicate, Health};
-use crate::respond::HttpError;
+use crate::page::{self, Health};
 use crate::store::StoreError;
-
-/// The maximum number of duplicate videos in the view.
-const DUPLICATES: u32 = 100;
-/// The maximum number of documents of each video in the view.
-const DOCUMENTS: usize = 10;
-/// Videos whose documents are read at the same time.
-const CONCURRENT: usize = 4;
 
 /// `200` with the state, also if the store is unavailable, and within [`SILENCE`] if it does not respond.
 pub(crate) async fn health(app: &App, parts: &Parts) -> HandlerResult {
@@ -61,20 +52,7 @@ pub(crate) async fn health(app: &App, parts: &Parts) -> HandlerResult {
 /// `200` with the videos in several documents.
 pub(crate) async fn duplicates(app: &App, parts: &Parts) -> HandlerResult {
     respond_from_store(app, parts, &[], async |_, view| {
-        let failed = |error| app.store_failed(&error);
-        let mut videos = app.store.duplicate_videos(DUPLICATES + 1).await.map_err(failed)?;
-        let more = videos.len() > DUPLICATES as usize;
-        videos.truncate(DUPLICATES as usize);
-        let read = async |(video_id, documents): (String, u64)| {
-            let found = match Identifier::parse(&video_id) {
-                Ok(id @ Identifier::VideoId(_)) => app.store.find_holodules(&id).await.map_err(failed)?,
-                // An older value of another form: its documents cannot be read by it.
-                Ok(Identifier::Key(_)) | Err(_) => Vec::new(),
-            };
-            let holodules = found.into_iter().filter_map(|found| found.holodule).take(DOCUMENTS).collect();
-            Ok::<_, HttpError>(Duplicate { video_id, documents, holodules })
-        };
-        let duplicates: Vec<_> = stream::iter(videos).map(read).buffered(CONCURRENT).try_collect().await?;
+        let Duplicates { duplicates, more } = app.duplicates().await?;
         Ok(page::duplicates(&view, &duplicates, more))
     })
     .await

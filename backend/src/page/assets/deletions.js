@@ -82,6 +82,21 @@ export async function remove(id, title) {
   }
 }
 
+/** Deletes one of the documents of a video. */
+export async function removeDuplicate(video, id) {
+  if (!(await confirm(translate("DELETE_DUPLICATE", { id })))) {
+    return;
+  }
+  const deleted = await send("DELETE", `/duplicates/${encodeURIComponent(video)}/${encodeURIComponent(id)}`);
+  if (!deleted.ok) {
+    await explain(deleted);
+    return;
+  }
+  await refresh();
+  toast(translate("DUPLICATE_DELETED", { id }));
+  document.getElementById("main").focus();
+}
+
 /**
  * Stores the text of a deleted stream as it was read: parsing it here could change its numbers. A stream that others have
  * added since then is not overwritten.

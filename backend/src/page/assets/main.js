@@ -2,7 +2,7 @@
 // after changes.
 
 import "./dialogs.js";
-import { remove, showDeletions } from "./deletions.js";
+import { remove, removeDuplicate, showDeletions } from "./deletions.js";
 import { add, edit } from "./records.js";
 import { connect } from "./transfer.js";
 import { handle } from "./users.js";
@@ -12,7 +12,7 @@ showDeletions();
 
 document.addEventListener("click", (event) => {
   const data = event.target.closest("button")?.dataset ?? {};
-  const { add: day, edit: edited, delete: deleted, title } = data;
+  const { add: day, edit: edited, delete: deleted, title, duplicateDelete, video } = data;
   if (handle(data)) {
     return;
   }
@@ -22,6 +22,8 @@ document.addEventListener("click", (event) => {
     edit(edited);
   } else if (deleted) {
     remove(deleted, title);
+  } else if (duplicateDelete) {
+    removeDuplicate(video, duplicateDelete);
   }
 });
 

@@ -27,7 +27,7 @@ function open(id, name, values) {
 }
 
 /** Handles a click on a button with the data of a user; returns whether there is any. */
-export function handle({ userAdd, userRoles, roles, unreadable, userPassword, userSwitch, disable, userDelete }) {
+export function handle({ userAdd, userRoles, roles, unreadable, userPassword, userSwitch, disable, userDelete, ...feed }) {
   if (userAdd !== undefined) {
     open("user-add", "", {});
   } else if (userRoles !== undefined) {
@@ -39,6 +39,8 @@ export function handle({ userAdd, userRoles, roles, unreadable, userPassword, us
     turn(userSwitch, disable === "true");
   } else if (userDelete !== undefined) {
     remove(userDelete);
+  } else if (feed.feedDelete !== undefined) {
+    removeFeed(feed.owner, feed.feedDelete, feed.label);
   } else {
     return false;
   }
@@ -110,6 +112,15 @@ async function remove(name) {
   if (await confirm(translate("DELETE_USER", { name }))) {
     const answer = await send("DELETE", pathOf(name));
     await finish(answer.ok ? translate("USER_DELETED", { name }) : translate("REFUSED", { reason: inWords(answer.description) }), name);
+  }
+}
+
+/** Deletes a calendar feed of a user. */
+async function removeFeed(owner, id, label) {
+  if (await confirm(translate("DELETE_FEED", { label }))) {
+    const answer = await send("DELETE", pathOf(owner, `/calendar/${encodeURIComponent(id)}`));
+    const done = translate("FEED_DELETED", { label });
+    await finish(answer.ok ? done : translate("REFUSED", { reason: inWords(answer.description) }), owner, "owner");
   }
 }
 

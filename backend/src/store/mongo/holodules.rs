@@ -45,10 +45,13 @@ impl FoundHolodule {
         Some(Self { whole: Some(whole), ..Self::read(document)? })
     }
 
-    /// Matches the document while its `datetime` is unchanged: otherwise a write would change a day that is not
+    fn filter(&self, id: &Identifier) -> Document {
+        self.unchanged(filter(id))
+    }
+
+    /// `filter` for this document while its `datetime` is unchanged: otherwise a write would change a day that is not
     /// recorded.
-    pub(super) fn filter(&self, id: &Identifier) -> Document {
-        let mut filter = filter(id);
+    pub(super) fn unchanged(&self, mut filter: Document) -> Document {
         filter.insert("_id", doc! { "$eq": &self.id });
         filter.insert("datetime", doc! { "$eq": &self.datetime });
         if let Some(whole) = &self.whole {

@@ -31,30 +31,6 @@ impl Mongo {
         }
         Ok(documents)
     }
-
-    pub(in crate::store) async fn duplicate_videos(&self, limit: u32) -> Result<Vec<(String, u64)>, StoreError> {
-        // Without duplicates there is a unique index, and nothing to read.
-        if self.duplicate_video_ids() == 0 {
-            return Ok(Vec::new());
-        }
-        let pipeline = [
-            doc! { "$match": { "video_id": { "$gt": "" } } },
-            doc! { "$group": { "_id": "$video_id", "documents": { "$sum": 1_i64 } } },
-            doc! { "$match": { "documents": { "$gt": 1 } } },
-            doc! { "$sort": { "_id": 1 } },
-            doc! { "$limit": i64::from(limit) },
-        ];
-        let groups = async {
-            let groups = self.holodules.aggregate(pipeline).allow_disk_use(true).max_time(self.timeout).await?;
-            groups.try_collect::<Vec<Document>>().await
-        };
-        let groups = self.within(groups).await?;
-        let read = |group: &Document| {
-            let documents = u64::try_from(group.get_i64("documents").ok()?).ok()?;
-            Some((group.get_str("_id").ok()?.to_owned(), documents))
-        };
-        Ok(groups.iter().filter_map(read).collect())
-    }
 }
 
 fn found(document: &RawDocument) -> FoundHolodule {

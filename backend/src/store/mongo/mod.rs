@@ -12,6 +12,7 @@ mod changes;
 mod conditional;
 mod days;
 mod document;
+mod duplicates;
 mod error;
 mod event;
 mod follow;
