@@ -79,6 +79,8 @@ pub(super) async fn follow(hub: Weak<Hub>, query: Query, channel: Arc<Channel>, 
             Ok(Listed::Entries(entries)) => {
                 failures = 0;
                 channel.update(|state| state.replace(&days, &window, entries));
+                // Before subscribers are disconnected.
+                while hub.total_bytes() > TOTAL_LIMIT && hub.close_longest_idle() {}
                 if channel.read(is_too_large) || hub.total_bytes() > TOTAL_LIMIT {
                     hub.close(&query, &channel, false);
                     return;

@@ -214,7 +214,8 @@ impl Hub {
             return Ok(channel);
         }
         let mut permit = self.queries.take();
-        if permit.is_none() && self.close_longest_idle() {
+        // Another task may take the permit that becomes free.
+        while permit.is_none() && self.close_longest_idle() {
             permit = self.queries.take();
         }
         let permit = permit.ok_or(LiveError::Full)?;
@@ -248,16 +249,19 @@ impl Hub {
     /// Ends the stream that has had no subscribers for longest. Returns whether there was one.
     fn close_longest_idle(&self) -> bool {
         let mut channels = self.channels();
-        let idle = channels.open.iter().filter_map(|(query, open)| Some((open.channel.idle()?, query)));
-        let Some(query) = idle.max_by_key(|(idle, _)| *idle).map(|(_, query)| query.clone()) else { return false };
-        let Some(open) = channels.open.get(&query) else { return false };
-        // A subscriber may have been added meanwhile.
-        if !open.channel.end_if(|is_idle| is_idle) {
-            return false;
+        let idle = channels.open.iter().filter_map(|(query, open)| Some((open.channel.idle()?, query.clone())));
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_by_key(|(time, _)| *time);
+        for (_, query) in idle.into_iter().rev() {
+            let Some(open) = channels.open.get(&query) else { continue };
+            // A subscriber may have been added meanwhile.
+            if open.channel.end_if(|is_idle| is_idle) {
+                open.task.abort();
+                channels.open.remove(&query);
+                return true;
+            }
         }
-        open.task.abort();
-        channels.open.remove(&query);
-        true
+        false
     }
 
     /// The size of the entries of all queries, in bytes.

@@ -13,6 +13,10 @@ use super::log::{Cursor, Log};
 use super::parser::Event;
 use crate::upstream::UpstreamError;
 
+/// The maximum size of a `Last-Event-ID`, in bytes. A listener with a longer one begins with the snapshot: the id is stored
+/// until the stream has events, so its size must be bounded for all listeners.
+const LAST_ID_LIMIT: usize = 512;
+
 /// A stream and its log, which its listeners share.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -104,7 +108,8 @@ impl Stream {
             return None;
         }
         shared.listeners += 1;
-        Some(ListenerState { cursor: None, last: last.map(Bytes::copy_from_slice), heartbeats: None })
+        let last = last.filter(|last| last.len() <= LAST_ID_LIMIT).map(Bytes::copy_from_slice);
+        Some(ListenerState { cursor: None, last, heartbeats: None })
     }
 
     /// Removes a listener.
@@ -158,16 +163,16 @@ impl Stream {
         if shared.has_ended {
             return;
         }
-        let before = shared.log.bytes();
+        let before = shared.log.bytes() as u64;
         if is_restarted {
             shared.log.clear();
         }
         for event in events {
             shared.log.push(event);
         }
-        // Before the lock is released, so that `end` subtracts only what was added.
-        total.fetch_add(shared.log.bytes() as u64, Ordering::Relaxed);
-        total.fetch_sub(before as u64, Ordering::Relaxed);
+        // Before the lock is released, so that `end` subtracts only what was added. In one step, which wraps if the log is
+        // smaller now, because the total is compared with its bound at any time.
+        total.fetch_add((shared.log.bytes() as u64).wrapping_sub(before), Ordering::Relaxed);
         drop(shared);
         self.changes.send_replace(());
     }
@@ -222,5 +227,40 @@ impl Stream {
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         lock(&self.shared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    fn snapshot(bytes: usize) -> Vec<Event> {
+        vec![Event {
+            id: Bytes::from_static(b"1"),
+            is_snapshot: true,
+            expires_at: None,
+            block: vec![b'a'; bytes].into(),
+        }]
+    }
+
+    #[test]
+    fn the_stored_last_event_id_is_bounded() {
+        let stream = Stream::default();
+        let stored = |bytes| stream.add(Some(&vec![b'a'; bytes])).unwrap().last.map(|last| last.len());
+        assert_eq!((stored(LAST_ID_LIMIT), stored(LAST_ID_LIMIT + 1)), (Some(LAST_ID_LIMIT), None));
+    }
+
+    #[test]
+    fn the_total_follows_a_log_that_grows_and_shrinks() {
+        let (stream, total) = (Stream::default(), AtomicU64::new(7));
+        for bytes in [10, 1000, 10] {
+            stream.publish(snapshot(bytes), false, &total);
+            assert_eq!(total.load(Ordering::Relaxed), 7 + bytes as u64);
+        }
+        assert!(stream.end(false, &total));
+        stream.publish(snapshot(10), false, &total);
+        assert_eq!(total.load(Ordering::Relaxed), 7);
     }
 }
