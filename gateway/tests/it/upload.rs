@@ -102,7 +102,7 @@ async fn refuse_in_chunks(mut stream: Box<dyn Stream>, _: Vec<u8>) {
 }
 
 /// Responds and closes without reading the upload, which causes a reset after the response.
-async fn refuse_and_reset(mut stream: Box<dyn Stream>, _: Vec<u8>) {
+pub async fn refuse_and_reset(mut stream: Box<dyn Stream>, _: Vec<u8>) {
     let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123456789";
     stream.write_all(answer.as_bytes()).await.unwrap();
 }

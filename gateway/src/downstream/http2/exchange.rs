@@ -14,9 +14,17 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
+use super::WINDOW_BYTES;
 use crate::downstream::activity::{Activity, StreamGuard, UploadGuard};
 use crate::downstream::date::date;
 use crate::downstream::{Downstream, ExtraField, Peer, ResponseHead, allows_body, client_disconnected};
+
+/// How long the rest of a request body is read and discarded after the end of its response.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Maximum number of bytes discarded then: all that a client can send before it receives the response, which is the
+/// window of the stream.
+const DISCARD_BYTES: usize = WINDOW_BYTES as usize;
 
 /// One HTTP/2 request and its response.
 pub(super) struct Http2Exchange {
@@ -33,6 +41,8 @@ pub(super) struct Http2Exchange {
     /// Whether the response may have a body.
     has_body: bool,
     sent: usize,
+    /// Whether the whole response, with its end, was passed to h2.
+    is_complete: bool,
     trailers: Option<Box<HeaderMap>>,
     /// Set while the request body is streamed to the backend.
     upload: Option<UploadGuard>,
@@ -50,7 +60,7 @@ impl Http2Exchange {
     ) -> Self {
         let (request, body) = request.into_parts();
         let (head, out, status, trailers, upload, stream) = (None, None, None, None, None, None);
-        let (has_body, sent) = (true, 0);
+        let (has_body, sent, is_complete) = (true, 0, false);
         Self {
             request,
             body,
@@ -63,10 +73,33 @@ impl Http2Exchange {
             status,
             has_body,
             sent,
+            is_complete,
             trailers,
             upload,
             stream,
         }
+    }
+
+    /// Whether the client may still be sending the request after the end of its response.
+    pub(super) fn has_unread(&self) -> bool {
+        self.is_complete && !self.body.is_end_stream()
+    }
+
+    /// Reads and discards the rest of the request body after the end of the response, within limits. The exchange is
+    /// dropped next, and what remains then is stopped by RST_STREAM with NO_ERROR (RFC 9113, section 8.1).
+    ///
+    /// Without it, that frame would arrive together with the response, and clients that have not sent their body yet
+    /// then report an error in place of the response: curl 7.88 fails with exit code 92.
+    pub(super) async fn discard_rest(&mut self) {
+        let mut left = DISCARD_BYTES;
+        let discarding = async {
+            while let Ok(Some(data)) = self.read_body().await {
+                let Some(rest) = left.checked_sub(data.len()) else { return };
+                left = rest;
+            }
+        };
+        // After the timeout, the client is stopped as well.
+        let _ = timeout(DISCARD_TIMEOUT, discarding).await;
     }
 
     /// Sends the head if it has not been sent yet, with END_STREAM if `is_last`.
@@ -230,18 +263,19 @@ impl Downstream for Http2Exchange {
     async fn finish(&mut self, last: Bytes) -> Result<()> {
         if let Some(trailers) = self.trailers.take() {
             // Boxed, since few responses have any.
-            return Box::pin(self.finish_with(last, *trailers)).await;
+            Box::pin(self.finish_with(last, *trailers)).await?;
+        } else {
+            let last = if self.has_body { last } else { Bytes::new() };
+            let ends_with_head = self.head.is_some();
+            self.send_head(last.is_empty())?;
+            if !last.is_empty() {
+                self.send(last, true).await?;
+            } else if !ends_with_head && let Some(out) = &mut self.out {
+                out.send_data(last, true).map_err(write_error)?;
+            }
         }
-        let last = if self.has_body { last } else { Bytes::new() };
-        let ends_with_head = self.head.is_some();
-        self.send_head(last.is_empty())?;
-        if !last.is_empty() {
-            return self.send(last, true).await;
-        }
-        match self.out.as_mut() {
-            Some(out) if !ends_with_head => out.send_data(last, true).map_err(write_error),
-            _ => Ok(()),
-        }
+        self.is_complete = true;
+        Ok(())
     }
 
     fn status(&self) -> Option<StatusCode> {

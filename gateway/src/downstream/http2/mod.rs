@@ -143,6 +143,10 @@ impl<H: Handler> Http2<'_, H> {
                         // Boxed, since the set reserves the memory of one more than it has.
                         requests.push(Box::pin(async move {
                             handler.handle(&mut exchange).await;
+                            if exchange.has_unread() {
+                                // Boxed, since few responses end before their request.
+                                Box::pin(exchange.discard_rest()).await;
+                            }
                             drop(guard);
                         }));
                     }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod connections;
+mod early;
 mod grpc;
 mod interim;
 mod messages;
