@@ -1,6 +1,7 @@
 //! Redacts secrets in paths for the logs.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::Pattern;
 use crate::framing::CanonicalPath;
@@ -8,8 +9,8 @@ use crate::framing::CanonicalPath;
 /// Replaces text that may contain a secret.
 const REDACTED: &str = "...";
 
-/// The minimum number of hexadecimal digits in a row that may be a secret. If fewer of the 64 digits of the key of a
-/// calendar feed are shown, at least 128 bits remain unknown.
+/// The minimum number of hexadecimal digits in a run that may be a secret, as in the backend's log. If fewer of the 64
+/// digits of the key of a calendar feed are shown, at least 128 bits remain unknown.
 const SECRET_DIGITS: usize = 32;
 
 /// The patterns whose last segment is a secret.
@@ -41,22 +42,27 @@ impl SecretPaths {
         if self.0.is_empty() {
             return Cow::Borrowed(path);
         }
-        let Some(end) = self.0.iter().filter_map(|secret| end_of(path, &secret.before)).min() else {
+        let Some(segment) =
+            self.0.iter().filter_map(|secret| range_of(path, &secret.before)).min_by_key(|segment| segment.end)
+        else {
             return if hides_digits(path) { Cow::Borrowed(REDACTED) } else { redact_digits(path) };
         };
         let Ok(canonical) = CanonicalPath::parse_preserving(path) else { return Cow::Borrowed(REDACTED) };
         let stripped = strip(canonical);
         match self.0.iter().find(|secret| secret.pattern.matches(&stripped)) {
             Some(secret) => Cow::Owned(secret.pattern.to_string()),
-            None => Cow::Owned(redact_digits(path.get(..end).unwrap_or_default()).into_owned() + REDACTED),
+            None => {
+                let above = redact_digits(path.get(..segment.start).unwrap_or_default());
+                Cow::Owned([&above, path.get(segment).unwrap_or_default(), REDACTED].concat())
+            }
         }
     }
 }
 
-/// The end of the first occurrence of `part` in `path`, compared without case, if more of the path follows it.
-fn end_of(path: &str, part: &str) -> Option<usize> {
-    let starts = path.as_bytes().windows(part.len()).position(|window| window.eq_ignore_ascii_case(part.as_bytes()))?;
-    Some(starts + part.len()).filter(|end| *end < path.len())
+/// The first occurrence of `part` in `path`, compared without case, if more of the path follows it.
+fn range_of(path: &str, part: &str) -> Option<Range<usize>> {
+    let start = path.as_bytes().windows(part.len()).position(|window| window.eq_ignore_ascii_case(part.as_bytes()))?;
+    Some(start..start + part.len()).filter(|range| range.end < path.len())
 }
 
 /// Whether a canonical path has digits of a secret that were percent-encoded more than once.
@@ -97,23 +103,48 @@ fn decoded(text: &str) -> String {
 }
 
 fn has_digits(text: &str) -> bool {
-    text.split(|character: char| !character.is_ascii_hexdigit()).any(|digits| digits.len() >= SECRET_DIGITS)
+    !secrets(text).is_empty()
 }
 
-/// Redacts each run of [`SECRET_DIGITS`] or more hexadecimal digits.
+/// Redacts each run of [`SECRET_DIGITS`] or more hexadecimal digits, with the punctuation between them.
 fn redact_digits(path: &str) -> Cow<'_, str> {
-    let is_digit = |character: char| character.is_ascii_hexdigit();
-    if !has_digits(path) {
+    let secrets = secrets(path);
+    if secrets.is_empty() {
         return Cow::Borrowed(path);
     }
     let mut redacted = String::with_capacity(path.len());
-    for part in path.split_inclusive(|character| !is_digit(character)) {
-        let digits = part.trim_end_matches(|character| !is_digit(character));
-        let after = part.get(digits.len()..).unwrap_or_default();
-        redacted.push_str(if digits.len() >= SECRET_DIGITS { REDACTED } else { digits });
-        redacted.push_str(after);
+    let mut shown = 0;
+    for secret in secrets {
+        redacted.push_str(path.get(shown..secret.start).unwrap_or_default());
+        redacted.push_str(REDACTED);
+        shown = secret.end;
     }
+    redacted.push_str(path.get(shown..).unwrap_or_default());
     Cow::Owned(redacted)
+}
+
+/// The runs of [`SECRET_DIGITS`] or more hexadecimal digits.
+///
+/// Slashes, line breaks and other punctuation do not end a run: a mail program may have wrapped the secret. Nor do
+/// characters that are percent-encoded in a canonical path; their own digits do not count.
+fn secrets(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let (mut run, mut digits) = (0..0, 0);
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        if character == '%' && text.get(at + 1..at + 3).is_some_and(|code| code.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
+            characters.nth(1);
+        } else if character.is_ascii_hexdigit() {
+            run = if digits == 0 { at..at + 1 } else { run.start..at + 1 };
+            digits += 1;
+        } else if character.is_alphanumeric() {
+            found.extend((digits >= SECRET_DIGITS).then(|| run.clone()));
+            digits = 0;
+        }
+    }
+    found.extend((digits >= SECRET_DIGITS).then_some(run));
+    found
 }
 
 #[cfg(test)]
@@ -168,7 +199,14 @@ mod tests {
             (format!("/calender/{key}.ics"), "/calender/....ics"),
             (format!("/{key}"), "/..."),
             (format!("/x-{}/\u{30db}/{key}\u{30db}y", key.to_uppercase()), "/x-.../\u{30db}/...\u{30db}y"),
-            (format!("/a/{}", &key[32..]), "/a/..."),
+            (format!("/x/{}", &key[32..]), "/x/..."),
+            // Separated by punctuation.
+            (format!("/calender/{}={}-{}.ics", &key[..30], &key[30..60], &key[60..]), "/calender/....ics"),
+            (format!("/x/{}/{}/{}", &key[..30], &key[30..60], &key[60..]), "/x/..."),
+            (format!("/x/{}%0D%0A%20{}", &key[..40], &key[40..]), "/x/..."),
+            (format!("/x/{}=%0A{}=%0A{}", &key[..22], &key[22..44], &key[44..]), "/x/..."),
+            (format!("/x/-{}-{}-/y", &key[..31], &key[31..]), "/x/-...-/y"),
+            (format!("/a/{}", &key[32..]), "/..."),
             (format!("/{key}/calendar/k3y"), "/.../calendar/..."),
         ] {
             assert_eq!(table.redacted_path(&path), shown, "{path}");
@@ -177,10 +215,16 @@ mod tests {
         for layers in 1..4 {
             let encoded: String = key.bytes().map(|byte| format!("%{}{byte:02X}", "25".repeat(layers))).collect();
             assert_eq!(table.redacted_path(&format!("/calender/{encoded}")), "...");
+            let hyphen = format!("%{}2D", "25".repeat(layers));
+            assert_eq!(table.redacted_path(&format!("/x/{}{hyphen}{}", &key[..31], &key[33..])), "...");
         }
         assert_eq!(table.redacted_path("/a/100%25"), "/a/100%25");
-        let shorter = format!("/a/{}", &key[33..]);
-        assert_eq!(table.redacted_path(&shorter), shorter);
+        let shorter = &key[33..];
+        let text = format!("/streamers/{}", "%E3%83%9B".repeat(20));
+        for path in [format!("/x/{shorter}"), format!("/{shorter}/x/{shorter}"), format!("/{shorter}ホ{shorter}"), text]
+        {
+            assert_eq!(table.redacted_path(&path), path, "fewer digits");
+        }
     }
 
     #[test]
