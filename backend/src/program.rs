@@ -21,7 +21,8 @@ use crate::upgrade::{self, NotSucceeded, Outcome, Succession, Upgrades};
 use clap::{CommandFactory as _, Parser};
 use holodule_handover::{History, Program, Takeover};
 use holodule_settings::{
-    Output, VERSION, closed_status, counted, print_usage, shown_path, with_shown_path, without_secrets, write_manual,
+    Output, Results, VERSION, closed_status, counted, print_usage, shown_path, with_shown_path, without_secrets,
+    write_manual,
 };
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -61,7 +62,7 @@ async fn run(cli: Cli) -> Result<ExitCode, ProgramError> {
         }
         Command::Upgrade { admin, timeout } => {
             let address = admin.map_or_else(|| Config::load_admin_addr(file.as_deref(), dotenv), Ok)?;
-            request_upgrade(address, Duration::from_secs(timeout)).await.map(|()| ExitCode::SUCCESS)
+            request_upgrade(address, Duration::from_secs(timeout)).await
         }
         Command::Manual { folder } => {
             write_manual(Cli::command(), &folder)?;
@@ -75,14 +76,15 @@ async fn run(cli: Cli) -> Result<ExitCode, ProgramError> {
 }
 
 /// Requests an upgrade of the running backend.
-async fn request_upgrade(admin: Address, limit: Duration) -> Result<(), ProgramError> {
+async fn request_upgrade(admin: Address, limit: Duration) -> Result<ExitCode, ProgramError> {
     if matches!(admin, Address::Tcp(address) if address.port() == 0) {
         return Err("admin_addr has no fixed port: give the address that the backend announced, with --admin".into());
     }
     let request = move || holodule_handover::request_upgrade(&admin.into(), limit);
     let page = tokio::task::spawn_blocking(request).await??;
-    writeln!(Output::standard(), "upgraded: process {} serves", page.process)?;
-    Ok(())
+    let mut results = Results::standard();
+    results.print(format_args!("upgraded: process {} serves", page.process));
+    Ok(results.finish(ExitCode::SUCCESS)?)
 }
 
 async fn check(config: &Config, connect: bool, show: bool) -> Result<(), ProgramError> {

@@ -17,7 +17,8 @@ use holodule_gateway::server::{CONFIG_PAGE, Gateway, Signals, Stopped, Upgrades,
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
 use holodule_handover::{Address, Program, Takeover, request_upgrade};
 use holodule_settings::{
-    Files, Output, closed_status, counted, print_usage, shown, shown_name, whole_seconds, without_secrets, write_manual,
+    Files, Output, Results, closed_status, counted, print_usage, shown, shown_name, whole_seconds, without_secrets,
+    write_manual,
 };
 use sd_notify::NotifyState;
 use serde::Deserialize;
@@ -356,7 +357,9 @@ fn request(file: Option<&Path>, ops: Option<SocketAddr>, limit: u64) -> CommandR
         return Err("ops_addr has no fixed port: give the address that the gateway announced, with --ops".into());
     }
     let page = request_upgrade(&Address::Tcp(address), Duration::from_secs(limit))?;
-    writeln!(Output::standard(), "upgraded: process {} serves", page.process)?;
+    let mut results = Results::standard();
+    results.print(format_args!("upgraded: process {} serves", page.process));
+    results.finish(ExitCode::SUCCESS)?;
     Ok(())
 }
 

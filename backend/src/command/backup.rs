@@ -3,17 +3,14 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use holodule_settings::counted;
+use holodule_settings::{Results, counted};
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::client::Client;
-use super::{CommandError, print, report};
-
-/// The exit status if documents are missing in the backup, or holodules were not restored.
-const SOME_MISSING: u8 = 2;
+use super::{CommandError, missing};
 
 /// The response of the server.
 #[derive(Debug, Deserialize)]
@@ -53,27 +50,22 @@ pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<Exi
     };
     let body = json!({ "file": file }).to_string();
     let summary: BackupReport = client.json(Method::POST, "/backup", "application/json", body.into()).await?;
-    print(format_args!("{}: {summary}", summary.file))?;
+    let mut results = Results::standard();
+    results.print(format_args!("{}: {summary}", summary.file));
     if !summary.consistent {
-        print("the store is not a replica set: changes made meanwhile may be included in part")?;
+        results.print("the store is not a replica set: changes made meanwhile may be included in part");
     }
-    missing(summary.unreadable, "document", "that could not be read; the server's log has the reasons")
+    let why = "that could not be read; the server's log has the reasons";
+    Ok(results.finish(missing(summary.unreadable, "document", why))?)
 }
 
 pub(super) async fn restore(client: &Client, file: String, replace: bool) -> Result<ExitCode, CommandError> {
     let body = json!({ "file": file, "replace": replace }).to_string();
     let summary: BackupReport = client.json(Method::POST, "/restore", "application/json", body.into()).await?;
-    print(format_args!("{}: {summary}", summary.file))?;
-    print("all tokens issued before are revoked: users must log in again")?;
-    missing(summary.duplicates, "holodule", "with the video_id of another one")
-}
-
-fn missing(count: u64, noun: &str, why: &str) -> Result<ExitCode, CommandError> {
-    if count == 0 {
-        return Ok(ExitCode::SUCCESS);
-    }
-    report(format_args!("left out: {} {why}", counted(count, noun)))?;
-    Ok(ExitCode::from(SOME_MISSING))
+    let mut results = Results::standard();
+    results.print(format_args!("{}: {summary}", summary.file));
+    results.print("all tokens issued before are revoked: users must log in again");
+    Ok(results.finish(missing(summary.duplicates, "holodule", "with the video_id of another one"))?)
 }
 
 /// A name from the current time in UTC.

@@ -5,17 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use holodule_settings::{Output, Replacement, counted};
+use holodule_settings::{Output, Replacement};
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::client::Client;
-use super::{CommandError, about, report};
+use super::{CommandError, about, missing};
 use crate::import::Form;
-
-/// The exit status if documents are missing because they could not be read.
-const SOME_UNREADABLE: u8 = 2;
 
 pub(super) async fn run(
     client: &Client,
@@ -45,12 +42,7 @@ pub(super) async fn run(
         }
         _ => copy(response, &mut Output::standard()).await?,
     }
-    if unreadable == 0 {
-        return Ok(ExitCode::SUCCESS);
-    }
-    let missing = counted(unreadable, "document");
-    report(format_args!("left out: {missing} that could not be read; the server's log has the reasons"))?;
-    Ok(ExitCode::from(SOME_UNREADABLE))
+    Ok(missing(unreadable, "document", "that could not be read; the server's log has the reasons"))
 }
 
 async fn copy(response: Response<Incoming>, out: &mut impl Write) -> Result<(), CommandError> {

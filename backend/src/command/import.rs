@@ -1,20 +1,20 @@
 //! `import FILE...`: parses files locally, and uploads the valid rows in bounded batches.
 
 use std::collections::HashSet;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holodule_settings::shown_path;
+use holodule_settings::{Results, shown_path};
 use http::{Method, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
 use super::client::{Client, ClientError};
 use super::rejects::Rejects;
-use super::{CommandError, about, print};
+use super::{CommandError, about};
 use crate::import::{self, Batch, Dialect, Encoding, Form, ImportError, Reject, Row};
 use crate::model::ValidHolodule;
 
@@ -61,15 +61,21 @@ pub(super) async fn run(client: &Client, files: &[PathBuf], options: &ImportOpti
     if options.rejects.is_some() && files.len() > 1 {
         return Err("--rejects can be used with one file only: import the files separately".into());
     }
+    let mut results = Results::standard();
     let mut rejected = 0;
     for file in files {
-        rejected += one(client, file, options).await.map_err(|error| about(file, error))?;
+        rejected += one(client, file, options, &mut results).await.map_err(|error| about(file, error))?;
     }
-    Ok(if rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
+    Ok(results.finish(if rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })?)
 }
 
 /// Imports one file and returns the number of rejected rows.
-async fn one(client: &Client, file: &Path, options: &ImportOptions) -> Result<usize, CommandError> {
+async fn one(
+    client: &Client,
+    file: &Path,
+    options: &ImportOptions,
+    results: &mut Results<Stdout>,
+) -> Result<usize, CommandError> {
     let is_stdin = file == Path::new("-");
     if is_stdin && options.form.is_none() {
         return Err("--format is required for standard input".into());
@@ -100,14 +106,17 @@ async fn one(client: &Client, file: &Path, options: &ImportOptions) -> Result<us
 
     let name = if is_stdin { "standard input".to_owned() } else { shown_path(file) };
     if let Some(read_as) = source.described(encoding) {
-        print(format_args!("{name}: {read_as}"))?;
+        results.print(format_args!("{name}: {read_as}"));
     }
     let lines = batch.entries.iter().map(line).collect::<Result<Vec<_>, _>>()?;
     let summary = match upload(client, &lines).await {
         Ok(summary) => summary,
         Err(error) => {
-            rejects.after_upload(&batch, false)?;
-            return Err(error);
+            let written = rejects.after_upload(&batch, false);
+            return Err(match written {
+                Ok(()) => error,
+                Err(also) => format!("{error}; {also}").into(),
+            });
         }
     };
     let refused = rows_of(&source, &batch.rejects, &summary.rejected)?;
@@ -117,13 +126,13 @@ async fn one(client: &Client, file: &Path, options: &ImportOptions) -> Result<us
     rejects.after_upload(&batch, any_refused)?;
     let ImportSummary { inserted, updated, unchanged, .. } = summary;
     let (read, rejected) = (batch.entries.len() + batch.rejects.len() - summary.rejected.len(), batch.rejects.len());
-    print(format_args!(
+    results.print(format_args!(
         "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected"
-    ))?;
+    ));
     if rejected > 0
         && let Some(place) = rejects.place()
     {
-        print(format_args!("the rejected rows with their reasons are in {}", shown_path(place)))?;
+        results.print(format_args!("the rejected rows with their reasons are in {}", shown_path(place)));
     }
     Ok(rejected)
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holodule_settings::{Output, closed_status, shown_path};
+use holodule_settings::{Results, closed_status, counted, shown_path};
 
 pub use cli::{AdminCommand, At, Cli, Command, StreamersCommand, UserCommand};
 pub use client::{Client, ClientError, NotATarget, Target};
@@ -62,14 +62,29 @@ where
     }
 }
 
-/// Writes a line to standard output.
-fn print(text: impl std::fmt::Display) -> Result<(), CommandError> {
-    Ok(writeln!(Output::standard(), "{text}")?)
+/// The exit status if documents are missing in an export or a backup, or holodules were not restored.
+const SOME_MISSING: u8 = 2;
+
+/// Prints the result of a change that succeeded, and returns the exit status.
+fn done(text: impl std::fmt::Display) -> Result<ExitCode, CommandError> {
+    let mut results = Results::standard();
+    results.print(text);
+    Ok(results.finish(ExitCode::SUCCESS)?)
 }
 
 /// Writes a line to standard error.
-fn report(text: impl std::fmt::Display) -> Result<(), CommandError> {
-    Ok(writeln!(Output::error(), "holodule-backend: {text}")?)
+fn report(text: impl std::fmt::Display) {
+    // If standard error is closed, there is no other place to report to, and the exit status must not depend on it.
+    let _ = writeln!(std::io::stderr(), "holodule-backend: {text}");
+}
+
+/// Reports what was left out, and returns the exit status.
+fn missing(count: u64, noun: &str, why: &str) -> ExitCode {
+    if count == 0 {
+        return ExitCode::SUCCESS;
+    }
+    report(format_args!("left out: {} {why}", counted(count, noun)));
+    ExitCode::from(SOME_MISSING)
 }
 
 /// `error` with the file that it is about. That of a closed output is not reported, and remains recognisable.

@@ -1,7 +1,7 @@
 //! The destination of an import's rejected rows.
 
 use std::fs::{self, Metadata};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,7 @@ impl Rejects {
         let written = if batch.rejects.is_empty() {
             // If the path is a link, the link remains.
             match resolved(path).and_then(fs::remove_file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
                 removed => removed,
             }
         } else {
@@ -76,7 +76,14 @@ impl Rejects {
             Self::File(_) if added => self.before_upload(batch),
             Self::File(_) => Ok(()),
             Self::Stream(path) => write(path, batch).map_err(|error| format!("{}: {error}", shown_path(path)).into()),
-            Self::StandardError => Ok(std::io::stderr().write_all(&write_rejects(&batch.columns, &batch.rejects)?)?),
+            Self::StandardError => {
+                let text = write_rejects(&batch.columns, &batch.rejects)?;
+                match std::io::stderr().write_all(&text) {
+                    // The exit status reports that rows were rejected, and other files must still be imported.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                    written => Ok(written?),
+                }
+            }
         }
     }
 }

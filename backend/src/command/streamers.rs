@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::cli::StreamersCommand;
 use super::client::Client;
-use super::{CommandError, about, print};
+use super::{CommandError, about, done};
 use crate::import::{Encoding, Form, decode};
 use crate::model::Streamer;
 
@@ -31,7 +31,12 @@ struct SummaryBody {
 pub(super) async fn run(client: &Client, command: StreamersCommand) -> Result<ExitCode, CommandError> {
     match command {
         StreamersCommand::Import { file } => {
-            import(client, &file).await.map_err(|error| about(&file, error))?;
+            let summary = import(client, &file).await.map_err(|error| about(&file, error))?;
+            let SummaryBody { read, inserted, updated, unchanged } = summary;
+            done(format_args!(
+                "{}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged",
+                shown_path(&file)
+            ))
         }
         StreamersCommand::List => {
             let listed = client.json(Method::GET, "/streamers", "application/json", Bytes::new()).await?;
@@ -43,12 +48,12 @@ pub(super) async fn run(client: &Client, command: StreamersCommand) -> Result<Ex
                 let retired = if is_retired == Some(true) { "retired" } else { "" };
                 writeln!(out, "{}\t{}\t{}\t{retired}", code.escape_debug(), shown(name), shown(group))?;
             }
+            Ok(ExitCode::SUCCESS)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-async fn import(client: &Client, file: &Path) -> Result<(), CommandError> {
+async fn import(client: &Client, file: &Path) -> Result<SummaryBody, CommandError> {
     let mut bytes = Vec::new();
     if file == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut bytes)?;
@@ -57,10 +62,5 @@ async fn import(client: &Client, file: &Path) -> Result<(), CommandError> {
     }
     let (text, _) = decode(&bytes, Some(Encoding::UTF_8))?;
     let body = Bytes::from(text.into_owned());
-    let SummaryBody { read, inserted, updated, unchanged } =
-        client.json(Method::POST, "/streamers", Form::Csv.media_type(), body).await?;
-    print(format_args!(
-        "{}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged",
-        shown_path(file)
-    ))
+    Ok(client.json(Method::POST, "/streamers", Form::Csv.media_type(), body).await?)
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::cli::{RoleCommand, UserCommand};
 use super::client::Client;
-use super::{CommandError, print, report};
+use super::{CommandError, done, report};
 use crate::password::PASSWORD_LIMIT;
 
 const JSON: &str = "application/json";
@@ -46,39 +46,41 @@ pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCod
             let password = read_password()?;
             let body = json!({ "username": name, "password": password });
             client.send(Method::POST, "/users", JSON, bytes(&body)).await?;
-            print(format_args!("{name:?} was added"))?;
+            done(format_args!("{name:?} was added"))
         }
         UserCommand::Passwd { name } => {
             let password = read_password()?;
             let path = format!("{}/password", path(&name));
             client.send(Method::PUT, &path, JSON, bytes(&json!({ "password": password }))).await?;
-            print(format_args!("{name:?} has a new password"))?;
+            done(format_args!("{name:?} has a new password"))
         }
-        UserCommand::Disable { name } => set_disabled(client, &name, true).await?,
-        UserCommand::Enable { name } => set_disabled(client, &name, false).await?,
+        UserCommand::Disable { name } => set_disabled(client, &name, true).await,
+        UserCommand::Enable { name } => set_disabled(client, &name, false).await,
         UserCommand::Delete { name } => {
             client.send(Method::DELETE, &path(&name), JSON, Bytes::new()).await?;
-            print(format_args!("{name:?} was deleted"))?;
+            done(format_args!("{name:?} was deleted"))
         }
-        UserCommand::List => {
-            let UserListBody { users } = client.json(Method::GET, "/users", JSON, Bytes::new()).await?;
-            let mut out = Output::standard();
-            for UserBody { username, disabled, password, roles } in users {
-                let state = if disabled { "disabled" } else { "enabled" };
-                // Older names were never validated and may contain terminal control sequences.
-                let username = username.escape_debug();
-                write!(out, "{username}\t{state}\t{}", password.as_deref().unwrap_or("none"))?;
-                match roles {
-                    Some(roles) if roles.is_empty() => writeln!(out)?,
-                    Some(roles) => writeln!(out, "\t{}", roles.join(" "))?,
-                    None => {
-                        writeln!(out)?;
-                        report(format_args!("the stored roles of \"{username}\" cannot be read: the user has none"))?;
-                    }
-                }
+        UserCommand::List => list(client).await,
+        UserCommand::Role { command } => role(client, command).await,
+    }
+}
+
+async fn list(client: &Client) -> Result<ExitCode, CommandError> {
+    let UserListBody { users } = client.json(Method::GET, "/users", JSON, Bytes::new()).await?;
+    let mut out = Output::standard();
+    for UserBody { username, disabled, password, roles } in users {
+        let state = if disabled { "disabled" } else { "enabled" };
+        // Older names were never validated and may contain terminal control sequences.
+        let username = username.escape_debug();
+        write!(out, "{username}\t{state}\t{}", password.as_deref().unwrap_or("none"))?;
+        match roles {
+            Some(roles) if roles.is_empty() => writeln!(out)?,
+            Some(roles) => writeln!(out, "\t{}", roles.join(" "))?,
+            None => {
+                writeln!(out)?;
+                report(format_args!("the stored roles of \"{username}\" cannot be read: the user has none"));
             }
         }
-        UserCommand::Role { command } => return role(client, command).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -88,30 +90,31 @@ async fn role(client: &Client, command: RoleCommand) -> Result<ExitCode, Command
         RoleCommand::Add { name, roles } => {
             let edit = bytes(&json!({ "add": roles }));
             client.send(Method::PATCH, &roles_path(&name), JSON, edit).await?;
-            print(format_args!("{name:?} has the added roles"))?;
+            done(format_args!("{name:?} has the added roles"))
         }
         RoleCommand::Remove { name, roles } => {
             let edit = bytes(&json!({ "remove": roles }));
             client.send(Method::PATCH, &roles_path(&name), JSON, edit).await?;
-            print(format_args!("{name:?} no longer has the removed roles"))?;
+            done(format_args!("{name:?} no longer has the removed roles"))
         }
         RoleCommand::Set { name, roles } => {
             client.send(Method::PUT, &roles_path(&name), JSON, bytes(&json!(roles))).await?;
-            print(format_args!("{name:?} has new roles"))?;
+            done(format_args!("{name:?} has new roles"))
         }
         RoleCommand::List { name } => {
             let roles: Vec<String> = client.json(Method::GET, &roles_path(&name), JSON, Bytes::new()).await?;
+            let mut out = Output::standard();
             for role in roles {
-                print(role)?;
+                writeln!(out, "{role}")?;
             }
+            Ok(ExitCode::SUCCESS)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-async fn set_disabled(client: &Client, name: &str, disabled: bool) -> Result<(), CommandError> {
+async fn set_disabled(client: &Client, name: &str, disabled: bool) -> Result<ExitCode, CommandError> {
     client.send(Method::PATCH, &path(name), JSON, bytes(&json!({ "disabled": disabled }))).await?;
-    print(format_args!("{name:?} is {}", if disabled { "disabled" } else { "enabled" }))
+    done(format_args!("{name:?} is {}", if disabled { "disabled" } else { "enabled" }))
 }
 
 fn path(name: &str) -> String {

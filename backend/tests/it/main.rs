@@ -11,6 +11,7 @@
 
 mod backup;
 mod calendars;
+mod closed;
 mod coalescing;
 mod connect;
 mod contract;

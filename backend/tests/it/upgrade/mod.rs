@@ -69,6 +69,21 @@ fn upgrades_on_unix_sockets_keep_the_files_of_the_sockets() {
 }
 
 #[test]
+fn an_upgrade_whose_result_cannot_be_written_is_reported_as_done() {
+    let folder = folder();
+    let mut program = Running::start(folder.path(), &[]);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = program.upgrade_to(full.into());
+    let process = program.page().process;
+    assert_ne!(process, program.process, "{}", program.log());
+    program.process = process;
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "holodule-backend: done, but the result cannot be written: No space left on device (os error 28)\n";
+    assert_eq!(text(&output.stderr), expected);
+    program.stop();
+}
+
+#[test]
 fn a_request_in_flight_is_answered_by_the_old_process_and_a_third_process_is_refused() {
     let url = Server::shared().fresh_url();
     let folder = folder();

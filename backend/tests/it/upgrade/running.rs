@@ -70,9 +70,14 @@ impl Running {
 
     /// Requests an upgrade and waits for its result.
     pub(super) fn upgrade(&self) -> Output {
+        self.upgrade_to(Stdio::piped())
+    }
+
+    /// [`Running::upgrade`] with this standard output.
+    pub(super) fn upgrade_to(&self, output: Stdio) -> Output {
         let mut command = Command::new(BINARY);
         command.args(["upgrade", "--timeout", "60", "--admin", &self.admin.to_string()]).current_dir(&self.folder);
-        command.output().unwrap()
+        command.stdout(output).output().unwrap()
     }
 
     /// An upgrade that succeeds.

@@ -32,7 +32,7 @@ pub use file::{Replacement, is_replaceable, replace, resolved};
 pub use files::Files;
 pub use manual::write_manual;
 pub use mismatch::mismatch;
-pub use output::{Output, closed_status, print_usage};
+pub use output::{Output, Results, closed_status, print_usage};
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, exposed, read_secret_file};
 pub use source::Source;

@@ -42,6 +42,19 @@ async fn a_program_that_crashes_leaves_the_old_process_serving() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_whose_result_cannot_be_written_is_reported_as_done() {
+    let (api, admin) = (api().await, admin().await);
+    let program = Upgraded::start(&api, &admin, &[]).await;
+    let before = program.page().await.process;
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = program.try_upgrade_to(full.into()).await;
+    assert_ne!(program.page().await.process, before);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "holodule-gateway: done, but the result cannot be written: No space left on device (os error 28)\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configuration_that_is_not_valid_is_reported() {
     let (api, admin) = (api().await, admin().await);
     let program = Upgraded::start(&api, &admin, &[]).await;

@@ -94,9 +94,15 @@ impl Upgraded {
 
     /// Requests an upgrade with the command, and returns its output.
     pub async fn try_upgrade(&self) -> Output {
+        self.try_upgrade_to(Stdio::piped()).await
+    }
+
+    /// [`Upgraded::try_upgrade`] with this standard output.
+    pub async fn try_upgrade_to(&self, stdout: Stdio) -> Output {
         let (folder, ops) = (self.folder.path().to_owned(), self.ops.to_string());
         // The stubs of this test run meanwhile.
-        let output = spawn_blocking(move || command(&folder).args(["upgrade", "--ops", &ops]).output().unwrap());
+        let output =
+            spawn_blocking(move || command(&folder).args(["upgrade", "--ops", &ops]).stdout(stdout).output().unwrap());
         output.await.unwrap()
     }
 
