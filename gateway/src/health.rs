@@ -132,10 +132,14 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let length = stream.read(&mut request).unwrap();
+            let (mut request, mut part) = (String::new(), [0; 1024]);
+            while !request.ends_with("\r\n\r\n") {
+                let length = stream.read(&mut part).unwrap();
+                assert!(length > 0, "{request}");
+                request.push_str(str::from_utf8(&part[..length]).unwrap());
+            }
             stream.write_all(response.as_bytes()).unwrap();
-            String::from_utf8_lossy(&request[..length]).into_owned()
+            request
         });
         (probe(address, kind), server.join().unwrap())
     }
