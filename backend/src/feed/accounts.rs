@@ -6,11 +6,11 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::calendars::{self, Disabled};
+use super::calendars;
 use super::detection::{detect, every};
 use super::event::Event;
 use crate::clock::now;
-use crate::store::{AccountChange, ChangeDetection, Store, StoreError};
+use crate::store::{AccountChange, ChangeDetection, DisabledUser, Store, StoreError};
 
 /// The interval of beats and of polls.
 const BEAT_INTERVAL: Duration = Duration::from_millis(250);
@@ -44,7 +44,7 @@ struct AccountWatcher<'a> {
     shared: &'a Shared,
     id: String,
     /// Receives users who were disabled.
-    disabled: mpsc::Sender<Disabled>,
+    disabled: mpsc::Sender<DisabledUser>,
     /// Beats sent so far.
     beat: u64,
     /// Whether the last attempt failed.
@@ -101,9 +101,9 @@ impl AccountWatcher<'_> {
             };
             match change {
                 Some(Ok(AccountChange::Identity(identity))) => self.publish_if_watched(&identity),
-                Some(Ok(AccountChange::Disabled { username, at })) => {
-                    self.publish_if_watched(&username);
-                    if self.disabled.try_send((username, at)).is_err() {
+                Some(Ok(AccountChange::Disabled(user))) => {
+                    self.publish_if_watched(&user.username);
+                    if self.disabled.try_send(user).is_err() {
                         tracing::warn!("many users were disabled at once; their calendar feeds are deleted later");
                     }
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::detection::every;
-use crate::store::{Store, StoreError};
+use crate::store::{DisabledUser, Store, StoreError};
 
 /// The interval at which all disabled users are read. Changes that the store streams are handled at once.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -13,18 +13,15 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// found then.
 const QUEUE: usize = 1024;
 
-/// A user who was disabled, and when, in seconds since the Unix epoch.
-pub(super) type Disabled = (String, i64);
-
-pub(super) fn queue() -> (mpsc::Sender<Disabled>, mpsc::Receiver<Disabled>) {
+pub(super) fn queue() -> (mpsc::Sender<DisabledUser>, mpsc::Receiver<DisabledUser>) {
     mpsc::channel(QUEUE)
 }
 
 /// Runs until it is aborted.
-pub(super) async fn end_feeds(store: &Store, mut disabled: mpsc::Receiver<Disabled>) {
+pub(super) async fn end_feeds(store: &Store, mut disabled: mpsc::Receiver<DisabledUser>) {
     let mut ticks = every(INTERVAL);
     // Those whose feeds could not be deleted: until they are, the feeds are served again if the user is enabled.
-    let mut failed: Vec<Disabled> = Vec::new();
+    let mut failed: Vec<DisabledUser> = Vec::new();
     loop {
         tokio::select! {
             Some(user) = disabled.recv() => {
@@ -45,8 +42,8 @@ pub(super) async fn end_feeds(store: &Store, mut disabled: mpsc::Receiver<Disabl
 }
 
 /// Whether the feeds of this user were deleted.
-async fn end_feeds_of(store: &Store, (username, at): &Disabled) -> bool {
-    log(store.end_calendars(username, *at).await)
+async fn end_feeds_of(store: &Store, user: &DisabledUser) -> bool {
+    log(store.end_calendars(user).await)
 }
 
 /// Whether it succeeded.

@@ -1,6 +1,6 @@
 //! Operations on calendar feeds.
 
-use super::{CalendarCreated, Engine, Store, StoreError, engine};
+use super::{CalendarCreated, DisabledUser, Engine, Store, StoreError, engine};
 use crate::model::{Calendar, Delivered, DeliveredRevision, KeyHash};
 
 impl Store {
@@ -49,14 +49,15 @@ impl Store {
         }
     }
 
-    /// Deletes the feeds of a user that were created at `until` (seconds since the Unix epoch) or before, for
-    /// [`AccountChange::Disabled`](super::AccountChange::Disabled). Returns their number.
+    /// Deletes the feeds of a user that were created when the user was disabled or before, for
+    /// [`AccountChange::Disabled`](super::AccountChange::Disabled). None if the disabled document is not the user,
+    /// because another one has the name and a lower `_id`. Returns their number.
     ///
     /// # Errors
     /// If it is unknown whether they were deleted.
-    pub async fn end_calendars(&self, owner: &str, until: i64) -> Result<u64, StoreError> {
+    pub async fn end_calendars(&self, disabled: &DisabledUser) -> Result<u64, StoreError> {
         match &self.engine {
-            Engine::Mongo(engine) => engine.end_calendars(owner, until).await,
+            Engine::Mongo(engine) => engine.end_calendars(disabled).await,
             Engine::Embedded(_) => Ok(0),
         }
     }

@@ -30,9 +30,9 @@ pub use error::StoreError;
 pub use lookup::{FOUND_LIMIT, FoundHolodule};
 pub use mongo::MongoUrl;
 pub use outcome::{
-    AccountChange, BackedUp, CalendarCreated, ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, Incoming,
-    LOGOUT_LIMIT, Listing, LoggedOut, Probe, Restored, RolesChanged, SearchCacheStats, StreamersStored, Undated,
-    Upserted, UserChange,
+    AccountChange, BackedUp, CalendarCreated, ChangeDetection, Confirmed, DayListing, DisabledUser, Exported,
+    Fingerprint, Incoming, LOGOUT_LIMIT, Listing, LoggedOut, Probe, Restored, RolesChanged, SearchCacheStats,
+    StreamersStored, Undated, Upserted, UserChange,
 };
 pub use url::{NotAStoreUrl, StoreUrl};
 

@@ -159,19 +159,25 @@ pub enum ChangeDetection {
 pub enum AccountChange {
     /// This identity has changed.
     Identity(String),
-    /// This user was disabled, and may be enabled again already.
-    Disabled {
-        /// The name.
-        username: String,
-        /// The server's time of the change, in seconds since the Unix epoch.
-        at: i64,
-    },
+    /// A document of a user was disabled, and may be enabled again already.
+    Disabled(DisabledUser),
     /// An unidentified account has changed; a poll finds it.
     Unknown,
     /// Any account may have changed, because earlier changes were not received.
     All,
     /// A number written by [`super::Store::echo`]: all earlier changes have been received.
     Echo(i64),
+}
+
+/// A document of a user that was disabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisabledUser {
+    /// The name. Several documents may have it, of which one is the user.
+    pub username: String,
+    /// The document that contains only the `_id` of the disabled one, as BSON.
+    pub document: Vec<u8>,
+    /// The server's time of the change, in seconds since the Unix epoch.
+    pub at: i64,
 }
 
 /// Information about a backup.

@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, deserialize_fro
 use super::users::{disabled, id as user_id, text};
 use super::{Mongo, document};
 use crate::model::{CALENDARS_LIMIT, Calendar, Delivered, DeliveredRevision, KeyHash};
-use crate::store::{CalendarCreated, StoreError, can_log_in};
+use crate::store::{CalendarCreated, DisabledUser, StoreError, can_log_in};
 
 /// The field of the delivered events, as JSON text: its keys, which are UIDs, contain dots.
 const DELIVERED: &str = "delivered";
@@ -123,8 +123,12 @@ impl Mongo {
         Ok(self.within(async { delete.await }).await?.deleted_count)
     }
 
-    pub(in crate::store) async fn end_calendars(&self, owner: &str, until: i64) -> Result<u64, StoreError> {
-        let delete = self.calendars.delete_many(doc! { "owner": owner, "created_at": { "$lte": until } });
+    pub(in crate::store) async fn end_calendars(&self, of: &DisabledUser) -> Result<u64, StoreError> {
+        let user = self.user_document(&of.username).await?;
+        if user.is_none_or(|user| document::id_bytes(&user).is_none_or(|id| id != of.document)) {
+            return Ok(0);
+        }
+        let delete = self.calendars.delete_many(doc! { "owner": &of.username, "created_at": { "$lte": of.at } });
         Ok(self.within(async { delete.await }).await?.deleted_count)
     }
 

@@ -10,8 +10,8 @@ use mongodb::options::{Acknowledgment, WriteConcern};
 use super::event::{changes_field, collection};
 use super::follow::StreamConfig;
 use super::users::{disabled, text};
-use super::{ECHOES, LOGOUTS, Mongo, USERS, is_distributed};
-use crate::store::{AccountChange, ChangeDetection, StoreError};
+use super::{ECHOES, LOGOUTS, Mongo, USERS, document, is_distributed};
+use crate::store::{AccountChange, ChangeDetection, DisabledUser, StoreError};
 
 impl Mongo {
     /// Only replica sets and sharded clusters have change streams.
@@ -46,8 +46,8 @@ fn pipeline(echoes: &str) -> [Document; 2] {
             { "ns.coll": ECHOES, "documentKey._id": echoes },
         ] } },
         doc! { "$project": {
-            "operationType": 1, "ns": 1, "to": 1, "clusterTime": 1, "fullDocument.username": 1,
-            "fullDocument.identity": 1, "fullDocument.number": 1, "updateDescription.updatedFields.username": 1,
+            "operationType": 1, "ns": 1, "to": 1, "clusterTime": 1, "documentKey._id": 1,
+            "fullDocument.username": 1, "fullDocument.identity": 1, "fullDocument.number": 1, "updateDescription.updatedFields.username": 1,
             "updateDescription.updatedFields.disabled": 1, "updateDescription.removedFields": 1,
         } },
     ]
@@ -67,8 +67,9 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
             let is_renamed = changes_field(event, "username").unwrap_or(false);
             let name = document.and_then(|document| text(document, "username")).filter(|_| !is_renamed);
             let Some(username) = name.map(str::to_owned) else { return Some(AccountChange::Unknown) };
-            Some(match disabled_at(event) {
-                Some(at) => AccountChange::Disabled { username, at },
+            let document = event.get_document("documentKey").ok().and_then(document::id_bytes);
+            Some(match disabled_at(event).zip(document) {
+                Some((at, document)) => AccountChange::Disabled(DisabledUser { username, document, at }),
                 None => AccountChange::Identity(username),
             })
         }
@@ -148,11 +149,14 @@ mod tests {
         let of = |set: RawDocumentBuf| {
             change(&rawdoc! {
                 "operationType": "update", "ns": { "coll": USERS }, "clusterTime": Timestamp { time: 7, increment: 1 },
+                "documentKey": { "_id": 3, "username": "user01" },
                 "fullDocument": { "username": "user01", "disabled": false },
                 "updateDescription": { "updatedFields": set, "removedFields": [] },
             })
         };
-        let disabled = Some(AccountChange::Disabled { username: "user01".to_owned(), at: 7 });
+        let document = rawdoc! { "_id": 3 }.into_bytes();
+        let user = DisabledUser { username: "user01".to_owned(), document, at: 7 };
+        let disabled = Some(AccountChange::Disabled(user));
         assert_eq!(of(rawdoc! { "disabled": true }), disabled);
         assert_eq!(of(rawdoc! { "disabled": 1 }), disabled, "each value but false and null disables");
         for enabled in [rawdoc! { "disabled": false }, rawdoc! { "disabled": null }, rawdoc! { "password": "x" }] {

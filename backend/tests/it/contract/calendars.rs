@@ -4,8 +4,8 @@ use holodule_backend::model::{
     CALENDARS_LIMIT, Calendar, CalendarKey, Delivered, DeliveredEvent, DeliveredRevision, Filter, NewUser, Roles,
     Saved, SavedUser, StoredPassword, Username,
 };
-use holodule_backend::store::{CalendarCreated, Store};
-use mongodb::bson::doc;
+use holodule_backend::store::{CalendarCreated, DisabledUser, Store};
+use mongodb::bson::{doc, rawdoc};
 
 use super::mongo::{database, open};
 use super::{NOW, on_both_engines};
@@ -215,8 +215,13 @@ async fn the_feeds_of_users_who_were_disabled_in_the_database_are_found_without_
     assert_eq!(store.end_calendars_of_disabled().await.unwrap(), 1);
     set_disabled(false).await;
     assert!(!is_served(&store, &key).await && is_served(&store, &other).await);
-    assert_eq!(store.end_calendars("user02", NOW - 1).await.unwrap(), 0, "created later");
-    assert_eq!(store.end_calendars("user02", NOW).await.unwrap(), 1);
+    let end = async |id: &str, at| {
+        let document = rawdoc! { "_id": id }.into_bytes();
+        store.end_calendars(&DisabledUser { username: "user02".to_owned(), document, at }).await.unwrap()
+    };
+    assert_eq!(end("user02", NOW - 1).await, 0, "created later");
+    assert_eq!(end("user03", NOW).await, 0, "another document of that name");
+    assert_eq!(end("user02", NOW).await, 1);
 }
 
 #[tokio::test]

@@ -163,6 +163,30 @@ async fn feeds_of_a_user_who_is_disabled_for_a_moment_in_a_replica_set_are_delet
     end(server).await;
 }
 
+#[tokio::test]
+async fn feeds_of_a_user_remain_while_another_document_of_the_name_is_disabled() {
+    let (server, client, service) = on_replica_set(&[]).await;
+    let (path, other) = (calendar_feed(&service, "user01").await, calendar_feed(&service, "user02").await);
+    let mut feed = Feed::subscribe(&service.admin).await;
+    feed.beats(2).await;
+    // The backend's documents have the name as their `_id`, so these follow them.
+    for id in ["user01x", "user02x"] {
+        let duplicate = doc! { "_id": id, "username": &id[..6], "password": "password02" };
+        users(&client).insert_one(duplicate).await.unwrap();
+    }
+    let set = async |id: &str, disabled: bool| {
+        let set = doc! { "$set": { "disabled": disabled } };
+        users(&client).update_one(doc! { "_id": id }, set).await.unwrap();
+    };
+    set("user01x", true).await;
+    // Changes are handled in their order: after the feeds of the second user, those of the first would be deleted.
+    set("user02", true).await;
+    set("user02", false).await;
+    feeds_remain(&client, 1).await;
+    assert_eq!((service.get(&path).await.status, service.get(&other).await.status), (200, 404));
+    end(server).await;
+}
+
 /// Changes by one process are published by another.
 async fn another_process_publishes(url: &str, service: &Service) {
     let other = Service::over(open(url, PATIENCE).await, Setup::default()).await;
