@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::super::contract::FeedErrors;
 use super::super::tagged::Tagged;
 use super::super::{App, BUSY_RETRY, HandlerResult, clock_error, report_unreadable, store_failed};
-use super::writes::WriteBudget;
+use super::writes::{Reservation, WriteBudget};
 use crate::calendar::{Coverage, Event, Revisions, render};
 use crate::model::{
     Calendar, CalendarKey, Day, DeliveredRevision, KeyHash, PAGE_LIMIT, PageRequest, Sort, WallClock, datetimes_of,
@@ -95,15 +95,21 @@ impl Reader {
     /// Each response is stored before it is delivered, so that the next one continues from it.
     async fn read(self, key: KeyHash, mut calendar: Calendar, mut delivered: DeliveredRevision) -> Read {
         let mut permit = self.permit().await?;
-        let mut may_write = false;
+        // Dropped with this future, which has no waiter left if all clients have disconnected.
+        let mut reserved: Option<Reservation> = None;
         for _ in 0..ATTEMPTS {
             let revisions = self.compare(&calendar, &delivered).await?;
             if !revisions.changed {
                 return Ok(self.rendered(&calendar, &revisions));
             }
-            let wait = if may_write { Duration::ZERO } else { self.reserve_write()? };
-            may_write = true;
+            let is_new = reserved.is_none();
+            let write = match &mut reserved {
+                Some(write) => write,
+                None => reserved.insert(self.reserve_write()?),
+            };
+            let wait = if is_new { write.wait() } else { Duration::ZERO };
             if wait.is_zero() {
+                write.begin();
                 if self.store_delivered(&calendar, &delivered, &revisions).await? {
                     return Ok(self.rendered(&calendar, &revisions));
                 }
@@ -132,8 +138,7 @@ impl Reader {
         Tagged::new(render(calendar.label.as_deref(), &revisions.events, self.duration), CALENDAR_TYPE)
     }
 
-    /// How long to wait before the write.
-    fn reserve_write(&self) -> Result<Duration, HttpError> {
+    fn reserve_write(&self) -> Result<Reservation, HttpError> {
         self.writes.reserve(Instant::now()).map_err(|wait| {
             let seconds = u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
             HttpError::unavailable("too many calendar feeds have changed", seconds)
