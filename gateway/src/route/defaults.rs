@@ -13,6 +13,10 @@ const MAX_FILTER_BYTES: u64 = 64 * 1024;
 /// The limit on searches by one identity. The backend has no index for them.
 const SEARCHES: Quota = Quota { rate: 1, burst: 20 };
 
+/// The limit on requests of one identity for its calendar feeds. The first read of a new feed is a write of the backend,
+/// whose number is limited for all users together.
+const CALENDARS: Quota = Quota { rate: 1, burst: 20 };
+
 /// The limit on requests for one calendar feed, from all addresses together. Calendar services send far fewer.
 const FEED_REQUESTS: Quota = Quota { rate: 1, burst: 30 };
 
@@ -48,7 +52,11 @@ pub fn default_routes() -> Vec<Settings> {
         searched(list("schedules", "/schedules"), "keyword"),
         by_id("schedule", "/schedules/{id}"),
         Settings {
-            bounds: Bounds { max_body_bytes: Some(MAX_FILTER_BYTES), ..Bounds::default() },
+            bounds: Bounds {
+                max_body_bytes: Some(MAX_FILTER_BYTES),
+                limit: Some(Limit { quota: CALENDARS, by: LimitBy::Identity, query: None }),
+                ..Bounds::default()
+            },
             ..route("calendars", &["GET", "HEAD", "POST"], "/calendar")
         },
         // Before `/calendar/{id}`, whose pattern matches this path too.
