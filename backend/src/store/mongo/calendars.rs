@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_document};
+use mongodb::bson::{
+    Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_document,
+};
 
 use super::users::{disabled, id as user_id, text};
 use super::{Mongo, document};
@@ -85,7 +87,7 @@ impl Mongo {
     ) -> Result<bool, StoreError> {
         let text = serde_json::to_string(&delivered).map_err(|error| StoreError::Failed(error.to_string()))?;
         let set = doc! { "$set": { REVISION: revision.saturating_add(1), DELIVERED: text } };
-        let update = self.calendars.update_one(doc! { "_id": id, REVISION: revision }, set);
+        let update = self.calendars.update_one(doc! { "_id": id, "$expr": is_revision(revision) }, set);
         Ok(self.within(async { update.await }).await?.matched_count > 0)
     }
 
@@ -171,9 +173,29 @@ pub(super) fn calendar(document: &RawDocument) -> Option<Calendar> {
     calendar
 }
 
+/// A number of a write that another program may have stored, as another numeric type or in a damaged document. Fractions
+/// are cut off; what is no integer of 64 bits is 0. [`is_revision`] is the same for the server.
+fn revision(stored: RawBsonRef<'_>) -> i64 {
+    match stored {
+        RawBsonRef::Int32(number) => number.into(),
+        RawBsonRef::Int64(number) => number,
+        // As text, an integer of any size is exact.
+        RawBsonRef::Double(number) => format!("{:.0}", number.trunc()).parse().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The expression for documents whose stored number is `revision`.
+fn is_revision(revision: i64) -> Document {
+    let field = format!("${REVISION}");
+    let number = doc! { "$convert": { "input": &field, "to": "long", "onError": 0_i64 } };
+    let is_number = doc! { "$in": [{ "$type": &field }, ["int", "long", "double"]] };
+    doc! { "$eq": [{ "$cond": [is_number, number, 0_i64] }, revision] }
+}
+
 /// Reads what a feed has delivered. A state that cannot be read counts as lost.
 pub(super) fn delivered(document: &RawDocument) -> DeliveredRevision {
-    let revision = document.get_i64(REVISION).unwrap_or_default();
+    let revision = document.get(REVISION).ok().flatten().map_or(0, revision);
     let delivered = text(document, DELIVERED).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     DeliveredRevision { revision, delivered }
 }

@@ -5,7 +5,7 @@ use holodule_backend::model::{
     Saved, SavedUser, StoredPassword, Username,
 };
 use holodule_backend::store::{CalendarCreated, DisabledUser, Store};
-use mongodb::bson::{doc, rawdoc};
+use mongodb::bson::{Bson, doc, rawdoc};
 
 use super::mongo::{database, open};
 use super::{NOW, on_both_engines};
@@ -144,6 +144,32 @@ async fn concurrent_states_do_not_replace_each_other(store: &Store) {
     assert!(three != four, "exactly one is stored");
     let (_, stored) = store.calendar(&key.hash()).await.unwrap().unwrap();
     assert_eq!(stored, DeliveredRevision { revision: 2, delivered: state(if three { 3 } else { 4 }) });
+}
+
+#[tokio::test]
+async fn a_feed_with_a_revision_of_any_type_is_stored() {
+    let (database, url) = database().await;
+    let store = open(&url).await;
+    add(&store, "user01").await;
+    let key = create(&store, "0a", "user01").await;
+    let feeds = database.collection::<mongodb::bson::Document>("holodule_calendars");
+    let id = doc! { "_id": "0a" };
+    feeds.update_one(id.clone(), doc! { "$unset": { "revision": "" } }).await.unwrap();
+    let numbers =
+        [f64::NAN, f64::INFINITY, 1e300, -1e300, 9_223_372_036_854_775_808.0, 0.0, -0.5, 3.0, 7.9, -7.9, 1e18];
+    let stored = [Bson::Int32(5), Bson::Int64(6), Bson::Int64(-1), Bson::Null, "5".into(), true.into()];
+    let decimal = Bson::Decimal128("5".parse().unwrap());
+    let all = numbers.map(Bson::Double).into_iter().chain(stored).chain([decimal]).map(Some);
+    for stored in [None].into_iter().chain(all) {
+        if let Some(stored) = &stored {
+            feeds.update_one(id.clone(), doc! { "$set": { "revision": stored } }).await.unwrap();
+        }
+        let read = async || store.calendar(&key.hash()).await.unwrap().unwrap().1.revision;
+        let before = read().await;
+        assert!(store.store_delivered("0a", before, Delivered::default()).await.unwrap(), "{stored:?}: {before}");
+        assert_eq!(read().await, before + 1, "{stored:?}");
+        assert!(!store.store_delivered("0a", before, Delivered::default()).await.unwrap(), "another write was first");
+    }
 }
 
 async fn a_new_user_of_the_same_name_has_no_feeds(store: &Store) {
