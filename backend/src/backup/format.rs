@@ -5,7 +5,7 @@
 //! is written as version 3, one with streamers only as version 2, and one with neither as version 1: so older programs
 //! can restore what they know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read as _, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -112,6 +112,15 @@ pub enum Damaged {
     /// A line cannot be parsed.
     #[error("line {0} cannot be read")]
     Line(u64),
+    /// The id of a calendar feed is that of an earlier one.
+    #[error("line {0} has a calendar feed with the id of an earlier one")]
+    RepeatedCalendar(u64),
+    /// Delivered events without their feed before them, or with those of the same feed before them.
+    #[error("line {0} has delivered events of an unknown calendar feed, or of one that already has some")]
+    DeliveredOfNone(u64),
+    /// Delivered events that no feed can deliver.
+    #[error("line {0} has delivered events with an invalid UID or sequence")]
+    DeliveredInvalid(u64),
 }
 
 /// Writes a backup.
@@ -200,6 +209,8 @@ pub struct BackupReader<R> {
     reader: R,
     digest: Context,
     tally: Tally,
+    /// The ids of the calendar feeds, and whether their delivered events were read.
+    calendars: HashMap<String, bool>,
     line: u64,
     end: Option<Trailer>,
     failed: bool,
@@ -223,8 +234,15 @@ impl<R: BufRead> BackupReader<R> {
     /// # Errors
     /// [`Damaged`].
     pub fn new(reader: R) -> Result<Self, Damaged> {
-        let mut records =
-            Self { reader, digest: Context::new(&SHA256), tally: Tally::default(), line: 0, end: None, failed: false };
+        let mut records = Self {
+            reader,
+            digest: Context::new(&SHA256),
+            tally: Tally::default(),
+            calendars: HashMap::new(),
+            line: 0,
+            end: None,
+            failed: false,
+        };
         let line = records.next_line()?;
         let Header { holodule_backup: version, .. } = serde_json::from_slice(&line).map_err(|_| Damaged::NoBackup)?;
         if version == 0 || version > VERSION {
@@ -276,8 +294,19 @@ impl<R: BufRead> BackupReader<R> {
                 password_changed_at: user.password_changed_at,
             }),
             RecordLine::Streamer(streamer) => Saved::Streamer(streamer),
-            RecordLine::Calendar(calendar) => Saved::Calendar(calendar),
-            RecordLine::Delivered { calendar, events } => Saved::Delivered(calendar, Box::new(Delivered { events })),
+            RecordLine::Calendar(calendar) => {
+                if self.calendars.insert(calendar.id.clone(), false).is_some() {
+                    return Err(Damaged::RepeatedCalendar(self.line));
+                }
+                Saved::Calendar(calendar)
+            }
+            RecordLine::Delivered { calendar, events } => {
+                if self.calendars.insert(calendar.clone(), true) != Some(false) {
+                    return Err(Damaged::DeliveredOfNone(self.line));
+                }
+                let delivered = Some(Delivered { events }).filter(Delivered::is_valid);
+                Saved::Delivered(calendar, Box::new(delivered.ok_or(Damaged::DeliveredInvalid(self.line))?))
+            }
         };
         self.digest.update(&bytes);
         self.tally.count(&saved);

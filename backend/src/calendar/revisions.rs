@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::event::{Event, shortened};
-use crate::model::{Delivered, DeliveredEvent};
+use crate::model::{Delivered, DeliveredEvent, SEQUENCE_LIMIT};
 
 /// How long a cancelled event is delivered, in seconds: a week.
 pub const CANCELLED_FOR: i64 = 7 * 24 * 3600;
@@ -127,10 +127,13 @@ impl Revisions {
 
 /// `SEQUENCE` and `LAST-MODIFIED` of a change.
 fn next(known: Option<&DeliveredEvent>, created_at: i64, now: i64) -> (i64, i64) {
-    let elapsed = now.saturating_sub(created_at).clamp(0, i64::from(i32::MAX));
+    let elapsed = now.saturating_sub(created_at).clamp(0, SEQUENCE_LIMIT);
     match known {
         // A clock that was set back does not matter.
-        Some(known) => (elapsed.max(known.sequence.saturating_add(1)), now.max(known.modified)),
+        Some(known) => {
+            let sequence = elapsed.max(known.sequence.saturating_add(1)).min(SEQUENCE_LIMIT);
+            (sequence, now.max(known.modified))
+        }
         None => (elapsed, now),
     }
 }

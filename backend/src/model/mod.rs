@@ -23,7 +23,7 @@ mod valid;
 pub use calendar::{CALENDAR_LABEL_LIMIT, CALENDARS_LIMIT, Calendar, CalendarKey, KeyHash, NotAKeyHash};
 pub use day::{Day, NotADay, WallClock};
 pub use days::{DAYS_LIMIT, Days};
-pub use delivered::{Delivered, DeliveredEvent, DeliveredRevision};
+pub use delivered::{Delivered, DeliveredEvent, DeliveredRevision, SEQUENCE_LIMIT};
 pub use duplicate::{DuplicateDocument, DuplicateVideo};
 pub use entry::{Entry, EntryTime};
 pub use holodule::{Holodule, Public, effective_code};

@@ -76,6 +76,41 @@ fn a_calendar_feed_is_read_as_it_was_written() {
     assert_eq!(writer.record(delivered).unwrap_err().kind(), io::ErrorKind::InvalidInput);
 }
 
+#[test]
+fn feeds_and_delivered_events_that_could_not_be_restored_as_counted_are_rejected() {
+    let feed = |id: &str| {
+        Saved::Calendar(Box::new(Calendar {
+            id: id.into(),
+            owner: "user01".into(),
+            owner_id: None,
+            key_hash: CalendarKey::random().unwrap().hash(),
+            label: None,
+            filter: Filter::default(),
+            created_at: 7,
+        }))
+    };
+    let delivered = |id: &str, uid: &str, sequence| {
+        let (digest, summary) = ("d".to_owned(), "s".to_owned());
+        let event = DeliveredEvent { digest, sequence, modified: 2, starts_at: 3, summary, cancelled_at: None };
+        Saved::Delivered(id.into(), Box::new(Delivered { events: [(uid.to_owned(), event)].into() }))
+    };
+    let of = |records: Vec<Saved>| verify(write(records).as_slice()).map(|_| ()).map_err(|error| error.to_string());
+    let good = || delivered("0f", "a@video.holodule.invalid", 1);
+    assert_eq!(of(vec![feed("0f"), feed("0e"), good()]), Ok(()));
+    let repeated = "line 3 has a calendar feed with the id of an earlier one";
+    assert_eq!(of(vec![feed("0f"), feed("0f")]), Err(repeated.to_owned()));
+    let of_none = |line| {
+        Err(format!("line {line} has delivered events of an unknown calendar feed, or of one that already has some"))
+    };
+    assert_eq!(of(vec![good(), feed("0f")]), of_none(2));
+    assert_eq!(of(vec![feed("0e"), good()]), of_none(3));
+    assert_eq!(of(vec![feed("0f"), good(), good()]), of_none(4));
+    for (uid, sequence) in [("a\r\nX:1", 1), ("", 1), ("a", -1), ("a", 1 << 31)] {
+        let invalid = "line 3 has delivered events with an invalid UID or sequence";
+        assert_eq!(of(vec![feed("0f"), delivered("0f", uid, sequence)]), Err(invalid.to_owned()), "{uid:?} {sequence}");
+    }
+}
+
 /// Written by the program when that version was the latest.
 #[test]
 fn a_backup_of_version_2_with_a_feed_is_read() {

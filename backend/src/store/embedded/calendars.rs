@@ -167,6 +167,8 @@ fn by_key(transaction: &ReadTransaction, key: &KeyHash) -> Result<Option<(Calend
 pub(super) fn delivered(transaction: &ReadTransaction, id: &str) -> Result<DeliveredRevision, redb::Error> {
     let Some(row) = transaction.open_table(DELIVERED)?.get(id)? else { return Ok(DeliveredRevision::default()) };
     let DeliveredRow { revision, delivered } = decode(row.value())?;
+    // Earlier versions restored it unchecked.
+    let delivered = Some(delivered).filter(Delivered::is_valid).unwrap_or_default();
     Ok(DeliveredRevision { revision, delivered })
 }
 

@@ -196,7 +196,8 @@ fn is_revision(revision: i64) -> Document {
 /// Reads what a feed has delivered. A state that cannot be read counts as lost.
 pub(super) fn delivered(document: &RawDocument) -> DeliveredRevision {
     let revision = document.get(REVISION).ok().flatten().map_or(0, revision);
-    let delivered = text(document, DELIVERED).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let delivered = text(document, DELIVERED).and_then(|text| serde_json::from_str(text).ok());
+    let delivered = delivered.filter(Delivered::is_valid).unwrap_or_default();
     DeliveredRevision { revision, delivered }
 }
 
