@@ -101,7 +101,8 @@ impl AccountWatcher<'_> {
             };
             match change {
                 Some(Ok(AccountChange::Identity(identity))) => self.publish_if_watched(&identity),
-                Some(Ok(AccountChange::Disabled(user))) => {
+                Some(Ok(AccountChange::Disabled { user, is_replaced })) => {
+                    unknown |= is_replaced;
                     self.publish_if_watched(&user.username);
                     if self.disabled.try_send(user).is_err() {
                         tracing::warn!("many users were disabled at once; their calendar feeds are deleted later");

@@ -160,7 +160,12 @@ pub enum AccountChange {
     /// This identity has changed.
     Identity(String),
     /// A document of a user was disabled, and may be enabled again already.
-    Disabled(DisabledUser),
+    Disabled {
+        /// The document.
+        user: DisabledUser,
+        /// Whether the document was replaced: another name that it had has changed too, which a poll finds.
+        is_replaced: bool,
+    },
     /// An unidentified account has changed; a poll finds it.
     Unknown,
     /// Any account may have changed, because earlier changes were not received.

@@ -47,7 +47,7 @@ fn pipeline(echoes: &str) -> [Document; 2] {
         ] } },
         doc! { "$project": {
             "operationType": 1, "ns": 1, "to": 1, "clusterTime": 1, "documentKey._id": 1,
-            "fullDocument.username": 1, "fullDocument.identity": 1, "fullDocument.number": 1, "updateDescription.updatedFields.username": 1,
+            "fullDocument.username": 1, "fullDocument.disabled": 1, "fullDocument.identity": 1, "fullDocument.number": 1, "updateDescription.updatedFields.username": 1,
             "updateDescription.updatedFields.disabled": 1, "updateDescription.removedFields": 1,
         } },
     ]
@@ -67,13 +67,17 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
             let is_renamed = changes_field(event, "username").unwrap_or(false);
             let name = document.and_then(|document| text(document, "username")).filter(|_| !is_renamed);
             let Some(username) = name.map(str::to_owned) else { return Some(AccountChange::Unknown) };
-            let document = event.get_document("documentKey").ok().and_then(document::id_bytes);
-            Some(match disabled_at(event).zip(document) {
-                Some((at, document)) => AccountChange::Disabled(DisabledUser { username, document, at }),
+            Some(match disabled_user(event, &username) {
+                Some(user) => AccountChange::Disabled { user, is_replaced: false },
                 None => AccountChange::Identity(username),
             })
         }
-        ("replace" | "delete", Some(USERS)) => Some(AccountChange::Unknown),
+        ("replace", Some(USERS)) => {
+            let name = document.and_then(|document| text(document, "username"));
+            let user = name.and_then(|name| disabled_user(event, name));
+            Some(user.map_or(AccountChange::Unknown, |user| AccountChange::Disabled { user, is_replaced: true }))
+        }
+        ("delete", Some(USERS)) => Some(AccountChange::Unknown),
         ("insert" | "update" | "replace", Some(LOGOUTS)) => {
             let identity = document.and_then(|document| text(document, "identity"));
             Some(identity.map_or(AccountChange::Unknown, |identity| AccountChange::Identity(identity.to_owned())))
@@ -89,12 +93,16 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
     }
 }
 
-/// The server's time of an update that disabled a user, in seconds since the Unix epoch. The document of the event may
-/// be of a later time, when the user was enabled again.
-fn disabled_at(event: &RawDocument) -> Option<i64> {
-    let update = event.get_document("updateDescription").ok()?;
-    let set = update.get_document("updatedFields").ok()?;
-    disabled(set).then(|| event.get_timestamp("clusterTime").map_or(0, |at| i64::from(at.time)))
+/// The user of an event that disabled one.
+fn disabled_user(event: &RawDocument, username: &str) -> Option<DisabledUser> {
+    let set = match event.get_document("updateDescription") {
+        // The document of an update may be of a later time, when the user was enabled again.
+        Ok(update) => update.get_document("updatedFields").ok()?,
+        Err(_) => event.get_document("fullDocument").ok()?,
+    };
+    let document = event.get_document("documentKey").ok().and_then(document::id_bytes)?;
+    let at = event.get_timestamp("clusterTime").map_or(0, |at| i64::from(at.time));
+    disabled(set).then(|| DisabledUser { username: username.to_owned(), document, at })
 }
 
 #[cfg(test)]
@@ -156,12 +164,27 @@ mod tests {
         };
         let document = rawdoc! { "_id": 3 }.into_bytes();
         let user = DisabledUser { username: "user01".to_owned(), document, at: 7 };
-        let disabled = Some(AccountChange::Disabled(user));
+        let disabled = Some(AccountChange::Disabled { user, is_replaced: false });
         assert_eq!(of(rawdoc! { "disabled": true }), disabled);
         assert_eq!(of(rawdoc! { "disabled": 1 }), disabled, "each value but false and null disables");
         for enabled in [rawdoc! { "disabled": false }, rawdoc! { "disabled": null }, rawdoc! { "password": "x" }] {
             assert_eq!(of(enabled), Some(AccountChange::Identity("user01".to_owned())));
         }
+    }
+
+    #[test]
+    fn a_user_who_was_replaced_by_a_disabled_one_is_reported() {
+        let of = |operation: &str, disabled: bool| {
+            change(&rawdoc! {
+                "operationType": operation, "ns": { "coll": USERS }, "clusterTime": Timestamp { time: 7, increment: 1 },
+                "documentKey": { "_id": 3 }, "fullDocument": { "username": "user01", "disabled": disabled },
+            })
+        };
+        let document = rawdoc! { "_id": 3 }.into_bytes();
+        let user = DisabledUser { username: "user01".to_owned(), document, at: 7 };
+        let expected = |is_replaced| Some(AccountChange::Disabled { user: user.clone(), is_replaced });
+        assert_eq!((of("replace", true), of("insert", true)), (expected(true), expected(false)));
+        assert_eq!(of("replace", false), Some(AccountChange::Unknown));
     }
 
     #[test]

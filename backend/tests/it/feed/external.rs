@@ -164,6 +164,22 @@ async fn feeds_of_a_user_who_is_disabled_for_a_moment_in_a_replica_set_are_delet
 }
 
 #[tokio::test]
+async fn feeds_of_a_user_whose_document_is_replaced_by_a_disabled_one_for_a_moment_are_deleted() {
+    let (server, client, service) = on_replica_set(&[]).await;
+    let (path, other) = (calendar_feed(&service, "user01").await, calendar_feed(&service, "user02").await);
+    Feed::subscribe(&service.admin).await.beats(2).await;
+    let user01 = doc! { "username": "user01" };
+    let enabled = users(&client).find_one(user01.clone()).await.unwrap().unwrap();
+    let mut disabled = enabled.clone();
+    disabled.insert("disabled", true);
+    users(&client).replace_one(user01.clone(), disabled).await.unwrap();
+    users(&client).replace_one(user01, enabled).await.unwrap();
+    feeds_remain(&client, 1).await;
+    assert_eq!((service.get(&path).await.status, service.get(&other).await.status), (404, 200));
+    end(server).await;
+}
+
+#[tokio::test]
 async fn feeds_of_a_user_remain_while_another_document_of_the_name_is_disabled() {
     let (server, client, service) = on_replica_set(&[]).await;
     let (path, other) = (calendar_feed(&service, "user01").await, calendar_feed(&service, "user02").await);
