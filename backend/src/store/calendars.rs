@@ -49,7 +49,7 @@ impl Store {
         }
     }
 
-    /// Deletes the feeds of a user that were created when the user was disabled or before, for
+    /// Deletes the feeds of a user that were stored before the user was disabled, by the server's time, for
     /// [`AccountChange::Disabled`](super::AccountChange::Disabled). None if the disabled document is not the user,
     /// because another one has the name and a lower `_id`. Returns their number.
     ///

@@ -181,8 +181,8 @@ pub struct DisabledUser {
     pub username: String,
     /// The document that contains only the `_id` of the disabled one, as BSON.
     pub document: Vec<u8>,
-    /// The server's time of the change, in seconds since the Unix epoch.
-    pub at: i64,
+    /// The server's time of the change: seconds since the Unix epoch, and the number of the operation in that second.
+    pub at: (u32, u32),
 }
 
 /// Information about a backup.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{
-    Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_document,
+    Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, deserialize_from_slice, doc,
+    serialize_to_document,
 };
 
 use super::users::{disabled, id as user_id, text};
@@ -16,6 +17,8 @@ use crate::store::{CalendarCreated, DisabledUser, StoreError, can_log_in};
 const DELIVERED: &str = "delivered";
 /// The field of the number of the last write of [`DELIVERED`].
 const REVISION: &str = "revision";
+/// The field of the server's time of the insertion. The clock of a backend may be another.
+const STORED_AT: &str = "stored_at";
 /// Names in one query, of at most about 1 KB each; a command has at most 16 MB.
 const NAMES_AT_ONCE: usize = 10_000;
 
@@ -130,7 +133,12 @@ impl Mongo {
         if user.is_none_or(|user| document::id_bytes(&user).is_none_or(|id| id != of.document)) {
             return Ok(0);
         }
-        let delete = self.calendars.delete_many(doc! { "owner": &of.username, "created_at": { "$lte": of.at } });
+        let (time, increment) = of.at;
+        let until = doc! { "$or": [
+            { STORED_AT: { "$lte": Timestamp { time, increment } } },
+            { STORED_AT: { "$exists": false }, "created_at": { "$lte": i64::from(time) } },
+        ] };
+        let delete = self.calendars.delete_many(doc! { "$and": [{ "owner": &of.username }, until] });
         Ok(self.within(async { delete.await }).await?.deleted_count)
     }
 
@@ -150,7 +158,8 @@ impl Mongo {
 }
 
 fn written(calendar: &Calendar) -> Result<Document, mongodb::bson::error::Error> {
-    let mut document = doc! { "_id": &calendar.id, REVISION: 0_i64 };
+    // The server replaces an empty timestamp by its time.
+    let mut document = doc! { "_id": &calendar.id, REVISION: 0_i64, STORED_AT: Timestamp { time: 0, increment: 0 } };
     document.extend(serialize_to_document(calendar)?);
     document.remove("id");
     Ok(document)
@@ -163,6 +172,7 @@ pub(super) fn calendar(document: &RawDocument) -> Option<Calendar> {
         let id = fields.remove("_id")?;
         fields.remove(REVISION);
         fields.remove(DELIVERED);
+        fields.remove(STORED_AT);
         fields.insert("id", id);
         mongodb::bson::deserialize_from_document(fields).ok()
     };

@@ -101,7 +101,7 @@ fn disabled_user(event: &RawDocument, username: &str) -> Option<DisabledUser> {
         Err(_) => event.get_document("fullDocument").ok()?,
     };
     let document = event.get_document("documentKey").ok().and_then(document::id_bytes)?;
-    let at = event.get_timestamp("clusterTime").map_or(0, |at| i64::from(at.time));
+    let at = event.get_timestamp("clusterTime").map_or((0, 0), |at| (at.time, at.increment));
     disabled(set).then(|| DisabledUser { username: username.to_owned(), document, at })
 }
 
@@ -163,7 +163,7 @@ mod tests {
             })
         };
         let document = rawdoc! { "_id": 3 }.into_bytes();
-        let user = DisabledUser { username: "user01".to_owned(), document, at: 7 };
+        let user = DisabledUser { username: "user01".to_owned(), document, at: (7, 1) };
         let disabled = Some(AccountChange::Disabled { user, is_replaced: false });
         assert_eq!(of(rawdoc! { "disabled": true }), disabled);
         assert_eq!(of(rawdoc! { "disabled": 1 }), disabled, "each value but false and null disables");
@@ -181,7 +181,7 @@ mod tests {
             })
         };
         let document = rawdoc! { "_id": 3 }.into_bytes();
-        let user = DisabledUser { username: "user01".to_owned(), document, at: 7 };
+        let user = DisabledUser { username: "user01".to_owned(), document, at: (7, 1) };
         let expected = |is_replaced| Some(AccountChange::Disabled { user: user.clone(), is_replaced });
         assert_eq!((of("replace", true), of("insert", true)), (expected(true), expected(false)));
         assert_eq!(of("replace", false), Some(AccountChange::Unknown));

@@ -241,13 +241,31 @@ async fn the_feeds_of_users_who_were_disabled_in_the_database_are_found_without_
     assert_eq!(store.end_calendars_of_disabled().await.unwrap(), 1);
     set_disabled(false).await;
     assert!(!is_served(&store, &key).await && is_served(&store, &other).await);
+}
+
+#[tokio::test]
+async fn the_feeds_that_end_with_a_disabled_user_are_those_that_the_server_stored_before() {
+    let (database, url) = database().await;
+    let store = open(&url).await;
+    add(&store, "user01").await;
+    let (_, of_a_slow_clock) = feed("0a", "user01");
+    let of_a_slow_clock = Calendar { created_at: 1, ..of_a_slow_clock };
+    assert_eq!(store.create_calendar(of_a_slow_clock).await.unwrap(), CalendarCreated::Done);
+    let feeds = database.collection::<mongodb::bson::Document>("holodule_calendars");
+    let stored_at = feeds.find_one(doc! {}).await.unwrap().unwrap().get_timestamp("stored_at").unwrap();
     let end = async |id: &str, at| {
         let document = rawdoc! { "_id": id }.into_bytes();
-        store.end_calendars(&DisabledUser { username: "user02".to_owned(), document, at }).await.unwrap()
+        store.end_calendars(&DisabledUser { username: "user01".to_owned(), document, at }).await.unwrap()
     };
-    assert_eq!(end("user02", NOW - 1).await, 0, "created later");
-    assert_eq!(end("user03", NOW).await, 0, "another document of that name");
-    assert_eq!(end("user02", NOW).await, 1);
+    assert_eq!(end("user01", (stored_at.time, stored_at.increment - 1)).await, 0, "stored later");
+    assert_eq!(end("user02", (u32::MAX, 0)).await, 0, "another document of that name");
+    assert_eq!(end("user01", (stored_at.time, stored_at.increment + 1)).await, 1);
+    // Stored by an earlier version.
+    create(&store, "0b", "user01").await;
+    feeds.update_one(doc! {}, doc! { "$unset": { "stored_at": "" } }).await.unwrap();
+    let now = u32::try_from(NOW).unwrap();
+    assert_eq!(end("user01", (now - 1, 0)).await, 0, "created later");
+    assert_eq!(end("user01", (now, 0)).await, 1);
 }
 
 #[tokio::test]
