@@ -1,5 +1,6 @@
 //! `/revocation/...`: checks of identities, and the time until changes to identities and days are published.
 
+mod calendars;
 mod days;
 mod external;
 mod local;
