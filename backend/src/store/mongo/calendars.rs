@@ -129,8 +129,8 @@ impl Mongo {
     }
 
     pub(in crate::store) async fn end_calendars(&self, of: &DisabledUser) -> Result<u64, StoreError> {
-        let user = self.user_document(&of.username).await?;
-        if user.is_none_or(|user| document::id_bytes(&user).is_none_or(|id| id != of.document)) {
+        let user = self.user_document(&of.username).await?.and_then(|user| document::id_bytes(&user));
+        if user.as_ref() != Some(&of.document) {
             return Ok(0);
         }
         let (time, increment) = of.at;
