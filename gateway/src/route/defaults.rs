@@ -13,9 +13,9 @@ const MAX_FILTER_BYTES: u64 = 64 * 1024;
 /// The limit on searches by one identity. The backend has no index for them.
 const SEARCHES: Quota = Quota { rate: 1, burst: 20 };
 
-/// The limit on requests of one identity for its calendar feeds. The first read of a new feed is a write of the backend,
-/// whose number is limited for all users together.
-const CALENDARS: Quota = Quota { rate: 1, burst: 20 };
+/// The limit on requests of one identity for its calendar feeds: enough to create as many as a user can have, and to list
+/// them. The first read of a new feed is a write of the backend, whose number is limited for all users together.
+const CALENDARS: Quota = Quota { rate: 1, burst: 30 };
 
 /// The limit on requests for one calendar feed, from all addresses together. Calendar services send far fewer.
 const FEED_REQUESTS: Quota = Quota { rate: 1, burst: 30 };

@@ -287,7 +287,7 @@ async fn searches_of_an_identity_are_limited_before_the_cache_and_nothing_else_i
     }
 }
 
-/// A burst of 20 that refills by one a second, while the test sends for less than 20 s.
+/// A burst of 30 that refills by one a second, while the test sends for less than 30 s.
 #[tokio::test]
 async fn new_calendars_of_an_identity_are_limited() {
     let stack = Stack::start(target_of).await;
@@ -296,21 +296,21 @@ async fn new_calendars_of_an_identity_are_limited() {
         let fields =
             format!("Authorization: JWT {}\r\nContent-Type: application/json\r\nContent-Length: 2", token(user));
         let create = format!("POST /calendar HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n{{}}");
-        for count in 0..60 {
+        for count in 0..90 {
             let answer = connection.exchange(create.clone()).await;
             if answer.status == 429 {
-                assert_eq!(answer.value("ratelimit-policy"), r#""route_limit";q=20;w=20"#);
+                assert_eq!(answer.value("ratelimit-policy"), r#""route_limit";q=30;w=30"#);
                 return count;
             }
             assert_eq!(answer.status, 200);
         }
-        60
+        90
     };
     let created = accepted(2, "user01").await;
-    assert!((20..60).contains(&created), "{created}");
+    assert!((30..90).contains(&created), "{created}");
     let more = accepted(3, "user01").await;
-    assert!(more < 20, "from another address: {more}");
-    assert!(accepted(2, "user02").await >= 20, "another identity");
+    assert!(more < 30, "from another address: {more}");
+    assert!(accepted(2, "user02").await >= 30, "another identity");
 }
 
 #[tokio::test]
