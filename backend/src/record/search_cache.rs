@@ -29,7 +29,7 @@ impl SearchCacheMetrics {
             "Memory of the texts of searched days, which searches of MongoDB cache, in bytes.",
         )?;
         let days = add.counters(
-            "backend_search_cache_days_total",
+            "backend_search_cache_lookups_total",
             "Days of searches of MongoDB, by whether their texts were in memory.",
             &["result"],
         )?;

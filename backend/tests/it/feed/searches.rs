@@ -47,9 +47,9 @@ async fn a_direct_change_in_a_replica_set_is_found() {
     store(&service, "first").await;
     until(&service, "first", 1).await;
     for (title, before) in [("second", "first"), ("third", "second")] {
-        let hits = service.metric("backend_search_cache_days_total{result=\"hit\"}").await;
+        let hits = service.metric("backend_search_cache_lookups_total{result=\"hit\"}").await;
         assert_eq!(total(&service, before).await, 1);
-        service.until("backend_search_cache_days_total{result=\"hit\"}", hits).await;
+        service.until("backend_search_cache_lookups_total{result=\"hit\"}", hits).await;
         assert!(service.metric("backend_search_cache_bytes").await > 0.0);
         set_title(&client, title).await;
         until(&service, title, 1).await;
