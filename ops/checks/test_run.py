@@ -90,7 +90,7 @@ class Life(unittest.TestCase):
             self.assertEqual(stack.ops_run("--stop").returncode, 0)
             again = stack.ops_run("--detach")
             self.assertEqual(again.returncode, 0, again.stderr)
-            self.assertIn("the store contains 587 holodules and 1 users: the sample is not loaded", again.stdout)
+            self.assertIn("the store contains 587 holodules and 1 user: the sample is not loaded", again.stdout)
             answer = stack.client().send("GET", "/holodules/20201209", headers=[("Authorization", f"JWT {token}")])
             self.assertEqual(answer.status, 200)
 
