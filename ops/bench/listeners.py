@@ -59,8 +59,8 @@ def part(field, options):
         rows.append([name, *figures, *(f"{moment * 1000:.0f}" for moment in (half, most, every[-1], last_read))])
         targets.append(Target(f"memory of a listener, {name}, KiB", each / 1024, 20))
         targets.append(Target(f"last arrival of a change, {name}, s", every[-1], 1))
-    say(f"{count} listeners of one stream of the backend, and {changes} changes, each by a PUT to its admin listener. An event has")
-    say("arrived when the kernel receives it for the client; the client reads on the same cores:\n")
+    say(f"{count} listeners of one stream of the backend, and {changes} changes, each by a PUT to its admin listener.")
+    say("An event has arrived when the kernel receives it for the client; the client reads on the same cores:\n")
     header = ["", "KiB per listener", "after the changes", "CPU per event and listener, µs"]
     table([*header, "p50, ms", "p99, ms", "last, ms", "last read, ms"], rows)
     return targets
